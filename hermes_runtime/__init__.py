@@ -1,0 +1,1 @@
+"""What both adapters share: prompt, parser, constraint and engines for Hermes models, without any framework."""

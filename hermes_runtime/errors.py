@@ -1,0 +1,57 @@
+"""Typed errors. Every one says what was wrong, with the value, and what to do about it."""
+
+from __future__ import annotations
+
+
+class HermesError(Exception):
+    """Root of every error this project raises on purpose."""
+
+
+class InvalidRequestError(HermesError, ValueError):
+    """An option or a message cannot be honoured: nothing was computed, the same object answers the next call."""
+
+
+class SchemaError(InvalidRequestError):
+    """A tool's parameters or a response schema is no usable JSON Schema."""
+
+
+class ToolChoiceError(InvalidRequestError):
+    """The tool choice names a tool that was not bound, or contradicts the tools given."""
+
+
+class ContextWindowExceededError(InvalidRequestError):
+    """The prompt, or the prompt and the tokens asked for, do not fit the context window.
+
+    Attributes:
+        prompt_tokens: Length of the rendered prompt in tokens.
+        context_window: The engine's limit in tokens.
+    """
+
+    def __init__(self, prompt_tokens: int, context_window: int) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.context_window = context_window
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens and the context window holds {context_window}, which must also "
+            "leave room for the answer; shorten the conversation or its tool descriptions, or raise context_window "
+            "if the checkpoint allows it"
+        )
+
+
+class ModelNotFoundError(HermesError, OSError):
+    """`model` names neither a local checkpoint folder nor a reachable hub repository."""
+
+
+class CheckpointError(HermesError, ValueError):
+    """The checkpoint exists but cannot be read: a truncated shard, a missing tensor, a wrong quantisation."""
+
+
+class DeviceMemoryError(HermesError, MemoryError):
+    """The device has too little free memory for the weights or for the step that was tried."""
+
+
+class EngineError(HermesError, RuntimeError):
+    """The engine failed while it computed, or a kernel it was asked for is not available here."""
+
+
+class GenerationTimeoutError(EngineError, TimeoutError):
+    """The answer was not finished within the timeout; the computation was stopped."""
