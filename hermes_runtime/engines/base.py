@@ -1,0 +1,185 @@
+"""What an engine is: token ids in, a stream of token deltas out. It knows nothing of prompts, tools or parsing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from hermes_runtime.errors import InvalidRequestError
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is drawn. `None` means: as the checkpoint's generation_config says.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: Nucleus mass in (0, 1].
+        top_k: Number of candidates; 0 keeps all.
+        min_p: Least probability relative to the best candidate's, in [0, 1].
+        repetition_penalty: Above 0; 1 is none.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, low, high, open_low in (
+            ("temperature", 0.0, float("inf"), False),
+            ("top_p", 0.0, 1.0, True),
+            ("top_k", 0.0, float("inf"), False),
+            ("min_p", 0.0, 1.0, False),
+            ("repetition_penalty", 0.0, float("inf"), True),
+        ):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+                raise InvalidRequestError(f"{name} must be a finite number, got {value!r}")
+            if value < low or value > high or (open_low and value == low):
+                bounds = f"{'above' if open_low else 'at least'} {low:g}" + (
+                    "" if high == float("inf") else f" and at most {high:g}"
+                )
+                raise InvalidRequestError(f"{name} must be {bounds}, got {value!r}")
+
+    def with_defaults(self, defaults: SamplingParams) -> SamplingParams:
+        """Fill every unset option from `defaults`."""
+        unset = {f.name: getattr(defaults, f.name) for f in fields(self) if getattr(self, f.name) is None}
+        return replace(self, **unset)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One completion to generate.
+
+    Attributes:
+        prompt_ids: The whole prompt, BOS included.
+        sampling: See `SamplingParams`.
+        constraint: A Lark grammar in llguidance's form that the completion must match, or None.
+        stop: Strings that end the completion; the string itself is not part of the text.
+        stop_ids: Token ids that end the completion, beside the checkpoint's own end-of-turn id.
+        max_tokens: Upper bound on generated tokens; None means what is left of the context window.
+        seed: Makes sampling reproducible.
+        logprobs: None for none, else how many alternatives to report beside each chosen token (0 to 20).
+        timeout: Seconds from submission to the last token, time in the queue included; past it the stream raises
+            `GenerationTimeoutError`.
+    """
+
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    constraint: str | None = None
+    stop: tuple[str, ...] = ()
+    stop_ids: tuple[int, ...] = ()
+    max_tokens: int | None = None
+    seed: int | None = None
+    logprobs: int | None = None
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prompt_ids:
+            raise InvalidRequestError("the prompt is empty")
+        if self.max_tokens is not None and (isinstance(self.max_tokens, bool) or self.max_tokens < 1):
+            raise InvalidRequestError(f"max_tokens must be at least 1, got {self.max_tokens!r}")
+        if any(not isinstance(text, str) or not text for text in self.stop):
+            raise InvalidRequestError(f"stop strings must be non-empty strings, got {self.stop!r}")
+        if self.logprobs is not None and not 0 <= self.logprobs <= 20:
+            raise InvalidRequestError(f"logprobs must be between 0 and 20, got {self.logprobs!r}")
+        if self.timeout is not None and not self.timeout > 0:
+            raise InvalidRequestError(f"timeout must be above 0 seconds, got {self.timeout!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Log-probability of one token; `top` holds the alternatives, best first."""
+
+    id: int
+    text: str
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDelta:
+    """What is new since the last delta.
+
+    Attributes:
+        ids: New token ids, the stop id included.
+        text: New text. Characters whose bytes are not complete yet, and text that may begin a stop string, are held
+            back.
+        logprobs: One per id where asked for, else None.
+        finish_reason: Set on the last delta only.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one generation; `cached_tokens` of the prompt were not computed again."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        """Add the counts of two generations."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+
+class Generation(Protocol):
+    """A running completion: iterate it from a thread or from an event loop, once.
+
+    Closing or dropping the iterator, or cancelling the task that iterates it, stops the computation.
+    """
+
+    def __iter__(self) -> Iterator[TokenDelta]: ...
+
+    def __aiter__(self) -> AsyncIterator[TokenDelta]: ...
+
+    def cancel(self) -> None:
+        """Stop within one token, from any thread; the stream then ends with finish_reason `cancelled`."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """Token counts, once the stream has ended."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Whatever turns token ids into token deltas.
+
+    Attributes:
+        tokenizer: The checkpoint's own tokenizer (`transformers`).
+        model_name: What the user called the model.
+        context_window: Prompt and completion together, in tokens.
+    """
+
+    tokenizer: Any
+    model_name: str
+    context_window: int
+
+    def submit(self, request: GenerationRequest) -> Generation:
+        """Queue a request.
+
+        Raises:
+            ContextWindowExceededError: The prompt does not fit; nothing was computed.
+            InvalidRequestError: An option cannot be honoured.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop the engine and release its memory; safe to call twice."""

@@ -1,0 +1,79 @@
+"""Token ids -> text that can be shown at once: whole characters only, and nothing that may be part of a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+_REPLACEMENT = "\ufffd"
+# A character has at most four bytes: more undecodable tokens than that are not the beginning of one.
+_LONGEST_CHARACTER = 4
+
+
+class Detokenizer:
+    """Decodes a growing sequence of ids; text comes out when its last character is complete.
+
+    Args:
+        decode: Ids to text, control tokens included.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str]) -> None:
+        self._decode = decode
+        self._context: list[int] = []  # ids already shown; SentencePiece decodes the first word of a text differently
+        self._pending: list[int] = []
+
+    def feed(self, token_id: int) -> str:
+        """Take one id, return the text that became certain."""
+        self._pending.append(token_id)
+        text = self._new_text()
+        if text.endswith(_REPLACEMENT) and len(self._pending) < _LONGEST_CHARACTER:
+            return ""
+        return self._show(text)
+
+    def flush(self) -> str:
+        """Return what was held back; bytes that are no character read as U+FFFD."""
+        return self._show(self._new_text()) if self._pending else ""
+
+    def _new_text(self) -> str:
+        return self._decode(self._context + self._pending)[len(self._decode(self._context)) :]
+
+    def _show(self, text: str) -> str:
+        self._context, self._pending = self._pending, []
+        return text
+
+
+class StopScanner:
+    """Cuts a stream of text at the first stop string, in time linear in the text and in the number of stop strings."""
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = tuple(stop)
+        self._longest = max(map(len, stop), default=0)
+        self._held = ""
+        self.is_stopped = False
+
+    def feed(self, text: str) -> str:
+        """Take text, return what can be shown; nothing more once stopped."""
+        if self.is_stopped:
+            return ""
+        if not self._stop:
+            return text
+        self._held += text
+        hits = [at for at in (self._held.find(stop) for stop in self._stop) if at >= 0]
+        if hits:
+            self.is_stopped = True
+            shown, self._held = self._held[: min(hits)], ""
+            return shown
+        keep = self._length_of_possible_start()
+        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return shown
+
+    def flush(self) -> str:
+        """Return what was held back: the stream ended without completing the stop string."""
+        shown, self._held = self._held, ""
+        return shown
+
+    def _length_of_possible_start(self) -> int:
+        for length in range(min(self._longest - 1, len(self._held)), 0, -1):
+            tail = self._held[-length:]
+            if any(stop.startswith(tail) for stop in self._stop):
+                return length
+        return 0
