@@ -122,7 +122,8 @@ def _turns(
         elif isinstance(message, ToolResult):
             results.append(message)
         elif isinstance(message, Assistant):
-            made = [(call.id, call.name) for call in (*message.calls, *message.invalid_calls)]
+            made = [(call.id, call.name) for call in message.calls]
+            made += [(call.id, call.name or "") for call in message.invalid_calls]
             names.update({call_id: name for call_id, name in made if name})
             order = {call_id: position for position, (call_id, _) in enumerate(made)}
             yield "assistant", _assistant_text(message, dialect), message

@@ -1,0 +1,134 @@
+"""Turns the values that a model wrote as calls into tool calls, or says why they are none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
+
+from hermes_runtime.literals import LiteralError, parse_value
+from hermes_runtime.messages import InvalidToolCall, ToolCall, ToolSpec, new_call_id
+from hermes_runtime.validation import problems
+
+Reason = Literal["malformed", "truncated", "missing_name", "bad_arguments"]
+Outcome = ToolCall | InvalidToolCall
+
+_MISSING = object()
+_ARGUMENT_KEYS = ("arguments", "parameters")
+_ENVELOPE_KEYS = frozenset({"name", "id", "type", "index", *_ARGUMENT_KEYS})
+_WRITTEN_NAME = re.compile(r"\bname[\"']?\s{0,8}:\s{0,8}[\"']\s{0,8}([\w.\-]{1,64})")
+
+
+def read_calls(written: Sequence[tuple[Any, str]], tools: Sequence[ToolSpec], *, broken: bool = False) -> list[Outcome]:
+    """Read the values of a call block; each is a call or a list of calls.
+
+    Args:
+        written: What the block's values stand for, and the text of each.
+        tools: The tools that were bound.
+        broken: What follows the values in the block could not be read.
+    """
+    calls = [
+        (_unwrap(entry), raw)
+        for value, raw in written
+        for entry in (value if isinstance(value, list) and value else [value])
+    ]
+    # {"name": "f"}, {"port": "Brest"}: the arguments went astray, so f must not be called without any.
+    astray = broken or any(isinstance(call, dict) and "name" not in call for call, _ in calls)
+    return [_read_call(call, raw, tools, astray=astray) for call, raw in calls]
+
+
+def read_known_calls(value: Any, raw: str, tools: Sequence[ToolSpec]) -> list[ToolCall] | None:
+    """Read an unwrapped value, which is a call only where its name and arguments say so; None where it is just text."""
+    known = {tool.name for tool in tools}
+    entries = value if isinstance(value, list) and value else [value]
+    calls: list[ToolCall] = []
+    for entry in entries:
+        call = _unwrap(entry)
+        if not isinstance(call, dict) or not any(key in call for key in _ARGUMENT_KEYS):
+            return None
+        outcome = _read_call(call, raw, tools)
+        if isinstance(outcome, InvalidToolCall) or outcome.name not in known:
+            return None
+        calls.append(outcome)
+    return calls
+
+
+def read_arguments(name: str, value: Any, raw: str, tools: Sequence[ToolSpec]) -> Outcome:
+    """Read the arguments of a call whose name stands in its tag."""
+    return _read_call({"name": name, "arguments": value}, raw, tools)
+
+
+def invalid_call(
+    reason: Reason, detail: str, raw: str, tools: Sequence[ToolSpec], name: str | None = None
+) -> InvalidToolCall:
+    """Make an invalid call; its name is looked for in the text where none is given."""
+    return InvalidToolCall(
+        id=new_call_id(),
+        name=name or _written_name(raw, {tool.name for tool in tools}),
+        arguments=raw,
+        error=f"{reason}: {detail}",
+    )
+
+
+def refuse_other_keys(known: Collection[str], key: str, value: Any) -> str | None:
+    """Say early that an unwrapped object is no call, so that a JSON answer is not held back; see `LiteralScanner`."""
+    if key not in _ENVELOPE_KEYS and key != "function":
+        return "no key of a call"
+    if key == "name" and value is not ... and not (isinstance(value, str) and value.strip() in known):
+        return "no known tool"
+    return None
+
+
+def _unwrap(entry: Any) -> Any:
+    """Take the call out of the form in which OpenAI's interface lists it."""
+    if isinstance(entry, dict) and isinstance(entry.get("function"), dict) and "name" not in entry:
+        return entry["function"]
+    return entry
+
+
+def _read_call(call: Any, raw: str, tools: Sequence[ToolSpec], *, astray: bool = False) -> Outcome:
+    if not isinstance(call, dict):
+        return invalid_call("malformed", f"a call is an object with name and arguments, not {_kind(call)}", raw, tools)
+    name = call.get("name")
+    if not isinstance(name, str) or not name.strip():
+        found = "the call has no name" if "name" not in call else f"the name is {_kind(name)}, not a tool's name"
+        return invalid_call("missing_name", found, raw, tools)
+    name = name.strip()
+    arguments = _arguments(call, name, tools, astray=astray)
+    if isinstance(arguments, str):
+        return invalid_call("bad_arguments", arguments, raw, tools, name)
+    return ToolCall(new_call_id(), name, arguments, problems(name, arguments, tools))
+
+
+def _arguments(call: dict[str, Any], name: str, tools: Sequence[ToolSpec], *, astray: bool) -> dict[str, Any] | str:
+    """Return the arguments, or what is wrong with them."""
+    written = next((call[key] for key in _ARGUMENT_KEYS if key in call), _MISSING)
+    others = call.keys() - _ENVELOPE_KEYS
+    if written is _MISSING or written is None:
+        # Only a call that says nothing else can mean a call without arguments.
+        if others or astray:
+            return "the arguments must stand in an object under the key 'arguments'"
+        return {}
+    schema: Mapping[str, Any] = next((tool.parameters for tool in tools if tool.name == name), {})
+    if any(key in schema.get("properties", {}) for key in others):
+        return f"the arguments {sorted(others)} stand outside the object under 'arguments'"
+    if isinstance(written, str):
+        try:
+            written = parse_value(written) if written.strip() else {}
+        except LiteralError as error:
+            return f"the arguments are a string that holds no object: {error}"
+    if not isinstance(written, dict):
+        return f"the arguments are {_kind(written)}, not an object"
+    return written
+
+
+def _written_name(raw: str, known: Collection[str]) -> str | None:
+    """Return the first known tool's name that the text of a broken call gives as a name."""
+    return next((found for found in _WRITTEN_NAME.findall(raw) if found in known), None)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    return kinds[type(value)]

@@ -1,0 +1,134 @@
+"""What a completion is made of while it arrives, and the writer that puts it in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hermes_runtime.messages import InvalidToolCall, ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """New text of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """New text of the model's reasoning, which is no part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallEvent:
+    """A complete, well-formed call."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidToolCallEvent:
+    """A call that must never run."""
+
+    call: InvalidToolCall
+
+
+Event = TextDelta | ReasoningDelta | ToolCallEvent | InvalidToolCallEvent
+
+
+class EventWriter:
+    """Collects events; joins adjacent text and keeps the whitespace around markup out of the answer.
+
+    Attributes:
+        at_line_start: Only spaces stand between the last newline, or the last markup, and what is written next.
+        silent: Nothing was written yet, neither text nor calls nor reasoning.
+    """
+
+    def __init__(self) -> None:
+        self.at_line_start = True
+        self.silent = True
+        self._events: list[Event] = []
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._wrote_text = False
+        self._begun_reasoning = False
+        # Whitespace and padding after markup: part of the answer only if more text follows.
+        self._waiting: list[str] | None = []
+
+    def text(self, text: str) -> None:
+        """Write text of the answer."""
+        if not text:
+            return
+        newline = text.rfind("\n")
+        if newline >= 0:
+            self.at_line_start = text[newline:].isspace()
+        else:
+            self.at_line_start = self.at_line_start and text.isspace()
+        if self._waiting is not None:
+            self._waiting.append(text)
+            if text.isspace():
+                return
+            text, self._waiting = "".join(self._waiting), None
+            if not self._wrote_text:
+                text = text.lstrip()
+        self._flush_reasoning()
+        self._text.append(text)
+        self._wrote_text = True
+        self.silent = False
+
+    def padding(self, text: str) -> None:
+        """Write what is no part of the answer where nothing but padding and whitespace follows it."""
+        self.markup()
+        assert self._waiting is not None
+        self._waiting.append(text)
+
+    def markup(self) -> None:
+        """Say that markup stood here."""
+        self.at_line_start = True
+        if self._waiting is None:
+            self._waiting = []
+
+    def reasoning(self, text: str) -> None:
+        """Write reasoning."""
+        if not self._begun_reasoning:
+            text = text.lstrip()
+        if not text:
+            return
+        self._flush_text()
+        self._reasoning.append(text)
+        self._begun_reasoning = True
+        self.silent = False
+
+    def end_reasoning(self) -> None:
+        """Say that the reasoning closed."""
+        self._flush_reasoning()
+        self._begun_reasoning = False
+        self.markup()
+
+    def outcomes(self, calls: list[ToolCall | InvalidToolCall]) -> None:
+        """Write calls."""
+        if not calls:
+            return
+        self._flush_text()
+        self._flush_reasoning()
+        self._events += [ToolCallEvent(c) if isinstance(c, ToolCall) else InvalidToolCallEvent(c) for c in calls]
+        self.silent = False
+
+    def take(self) -> list[Event]:
+        """Return the events since the last call."""
+        self._flush_text()
+        self._flush_reasoning()
+        events, self._events = self._events, []
+        return events
+
+    def _flush_text(self) -> None:
+        if self._text:
+            self._events.append(TextDelta("".join(self._text)))
+            self._text = []
+
+    def _flush_reasoning(self) -> None:
+        if self._reasoning:
+            self._events.append(ReasoningDelta("".join(self._reasoning)))
+            self._reasoning = []

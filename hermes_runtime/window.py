@@ -1,0 +1,84 @@
+"""The text at hand: what has arrived and is not read yet, and a record of what may have to be read again."""
+
+from __future__ import annotations
+
+
+class Window:
+    """A place in a text that arrives in pieces.
+
+    Only what is not read yet is kept, and what was read since `record`. Positions count from the beginning of the whole
+    text; indices count from the beginning of `text`.
+
+    Attributes:
+        text: The text at hand.
+        at: Index of the first character that is not read.
+        at_end: No text follows.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.at = 0
+        self.at_end = False
+        self._base = 0
+        self._earlier: list[str] = []
+        self._record_from = 0
+        self._record_position: int | None = None
+        self._read_twice = 0
+
+    @property
+    def position(self) -> int:
+        """Position of the first character that is not read."""
+        return self._base + self.at
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all text at hand is read."""
+        return self.at == len(self.text)
+
+    def position_of(self, index: int) -> int:
+        """Return the position of an index into `text`."""
+        return self._base + index
+
+    def extend(self, text: str) -> None:
+        """Add text that has arrived."""
+        if self._record_position is not None:
+            self._earlier.append(self.text[self._record_from : self.at])
+        self._record_from = 0
+        self._base += self.at
+        self.text = self.text[self.at :] + text
+        self.at = 0
+
+    def record(self) -> None:
+        """Keep what is read from here on."""
+        self._earlier = []
+        self._record_from = self.at
+        self._record_position = self.position
+
+    def recorded(self, start: int | None = None, end: int | None = None) -> str:
+        """Return the text between two positions since `record`; by default all that was read."""
+        assert self._record_position is not None
+        whole = "".join([*self._earlier, self.text[self._record_from : self.at]])
+        first = 0 if start is None else start - self._record_position
+        return whole[first : None if end is None else end - self._record_position]
+
+    def forget(self) -> None:
+        """End the record."""
+        self._earlier = []
+        self._record_position = None
+
+    def may_return(self, position: int) -> bool:
+        """Whether reading again from a position keeps the whole cost linear in the text."""
+        return self._read_twice + self.position - position <= self.position
+
+    def go_back(self, position: int) -> None:
+        """Return to a position since `record`, and end the record."""
+        assert self._record_position is not None
+        self._read_twice += self.position - position
+        if position >= self._base + self._record_from:
+            self.at = position - self._base
+        else:
+            whole = "".join([*self._earlier, self.text[self._record_from :]])
+            self.text = whole[position - self._record_position :]
+            self._base = position
+            self.at = 0
+        self.forget()

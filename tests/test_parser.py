@@ -1,0 +1,449 @@
+"""What a completion is read as, in whatever pieces it arrives."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hermes_runtime.errors import InvalidRequestError, SchemaError
+from hermes_runtime.json_answer import parse_json
+from hermes_runtime.parser import (
+    Completion,
+    Event,
+    InvalidToolCallEvent,
+    ReasoningDelta,
+    StreamParser,
+    TextDelta,
+    ToolCallEvent,
+    parse_completion,
+)
+
+TIDE: dict[str, Any] = {
+    "name": "get_tide",
+    "parameters": {"type": "object", "properties": {"port": {"type": "string"}}, "required": ["port"]},
+}
+PORTS: dict[str, Any] = {"name": "list_ports"}
+NOTE: dict[str, Any] = {
+    "name": "save_note",
+    "parameters": {"type": "object", "properties": {"body": {"type": "string"}, "path": {"type": "string"}}},
+}
+TOOLS = [TIDE, PORTS, NOTE]
+OBJECT = '{"name": "get_tide", "arguments": {"port": "Brest"}}'
+CALL = f"<tool_call>\n{OBJECT}\n</tool_call>"
+BREST = ("get_tide", {"port": "Brest"})
+
+
+def calls(completion: Completion) -> list[tuple[str, dict[str, Any]]]:
+    return [(call.name, call.arguments) for call in completion.tool_calls]
+
+
+def reasons(completion: Completion) -> list[str]:
+    return [call.error.partition(":")[0] for call in completion.invalid_tool_calls]
+
+
+def summary(events: list[Event]) -> list[tuple[Any, ...]]:
+    """Events with adjacent text joined and ids left out."""
+    merged: list[tuple[Any, ...]] = []
+    for event in events:
+        if isinstance(event, ToolCallEvent):
+            merged.append(("call", event.call.name, repr(event.call.arguments), event.call.problems))
+        elif isinstance(event, InvalidToolCallEvent):
+            merged.append(("invalid", event.call.name, event.call.arguments, event.call.error))
+        elif merged and merged[-1][0] is type(event):
+            merged[-1] = (type(event), merged[-1][1] + event.text)
+        else:
+            merged.append((type(event), event.text))
+    return merged
+
+
+def stream(pieces: list[str] | str, tools: list[dict[str, Any]], finish_reason: str = "stop") -> list[Event]:
+    parser = StreamParser(tools)
+    return [event for piece in pieces for event in parser.feed(piece)] + parser.close(finish_reason)
+
+
+# Streaming.
+
+
+def test_prose_leaves_in_the_feed_that_brought_it() -> None:
+    parser = StreamParser(TOOLS)
+    for piece in ["The tide", " is 4 m", ",\n", "1 < 2 and ", "{so} [on].", " `x` "]:
+        assert parser.feed(piece) == [TextDelta(piece)]
+
+
+def test_text_that_may_begin_a_tag_waits_until_that_is_decided() -> None:
+    parser = StreamParser(TOOLS)
+    assert parser.feed("see <too") == [TextDelta("see ")]
+    assert parser.feed("l_ca") == []
+    assert parser.feed("r>") == [TextDelta("<tool_car>")]
+
+
+def test_a_call_leaves_when_its_closing_tag_is_complete() -> None:
+    parser = StreamParser(TOOLS)
+    assert parser.feed(CALL[:-1]) == []
+    (event,) = parser.feed(">")
+    assert isinstance(event, ToolCallEvent)
+    assert (event.call.name, event.call.arguments) == BREST
+    assert parser.close() == []
+
+
+def test_a_json_answer_that_is_no_call_is_not_held_back() -> None:
+    parser = StreamParser(TOOLS)
+    assert parser.feed('{"port"') == [TextDelta('{"port"')]
+    parser = StreamParser(TOOLS)
+    assert parser.feed('{"name": "Ola"') == [TextDelta('{"name": "Ola"')]
+
+
+def test_a_closed_parser_refuses_text_and_closes_twice() -> None:
+    parser = StreamParser()
+    parser.close()
+    assert parser.close() == []
+    with pytest.raises(InvalidRequestError):
+        parser.feed("x")
+
+
+FRAGMENTS = [
+    *("<tool_call>", "</tool_call>", "<tool_call", "</tool_calls>", "< tool_call >", "<tool_call>\n", "<", ">", "</"),
+    *(
+        "<think>",
+        "</think>",
+        "<scratch_pad>",
+        "</scratch_pad>",
+        "<tool_response>",
+        "</s>",
+        "<|im_end|>",
+        "<|im_start|>",
+    ),
+    *("assistant", "<tool>", "</tool>", "<json>\n", "<function=get_tide>", "</function>", '<function name="get_tide">'),
+    *(
+        "<function><name>get_tide</name><arguments>",
+        "</arguments>",
+        "```",
+        "```json\n",
+        "```xml\n",
+        "`",
+        "\n",
+        " ",
+        "\t",
+    ),
+    *(
+        OBJECT,
+        "{'arguments': {'port': 'x'}, 'name': 'get_tide'}",
+        '{"name": "list_ports"}',
+        '{"port": "Brest"}',
+        '{"a": ',
+    ),
+    *(
+        '{"name": "zz", ',
+        '"name":',
+        '"arguments":',
+        "}}\n</tool_call>",
+        *"{}[](),:'\"\\;/",
+        "\\\\",
+        "\\d",
+        "\\n",
+        "\\u00e9",
+    ),
+    *("\\ud83d", "\\udea2", "12", "None", "true", "NaN", "hello", "world. ", "é🚢"),
+]
+TEXTS = st.lists(st.sampled_from(FRAGMENTS), max_size=24).map("".join)
+
+
+@settings(max_examples=300)
+@given(TEXTS, st.lists(st.integers(0, 300), max_size=5), st.booleans(), st.sampled_from(["stop", "length"]))
+def test_pieces_give_the_same_events_as_the_whole(text: str, cuts: list[int], bound: bool, finish_reason: str) -> None:
+    tools = TOOLS if bound else []
+    whole = summary(stream([text], tools, finish_reason))
+    assert summary(stream(text, tools, finish_reason)) == whole
+    edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    pieces = [text[begin:end] for begin, end in pairwise(edges)]
+    assert summary(stream(pieces, tools, finish_reason)) == whole
+
+
+@given(st.text() | TEXTS, st.booleans())
+def test_no_text_raises_and_nothing_leaves_with_half_a_tag(text: str, bound: bool) -> None:
+    completion = parse_completion(text, TOOLS if bound else [])
+    assert "<tool_call>" not in completion.content
+    assert not completion.content.endswith(("<tool_", "<tool_call", "</tool_call", "<|im_end", "</think"))
+    ids = [call.id for call in (*completion.tool_calls, *completion.invalid_tool_calls)]
+    assert len(set(ids)) == len(ids)
+
+
+ARGUMENTS = st.dictionaries(
+    st.text(),
+    st.text() | TEXTS | st.integers() | st.booleans() | st.none() | st.lists(st.text(), max_size=3),
+    max_size=4,
+)
+
+
+@given(ARGUMENTS, st.booleans(), st.booleans())
+def test_any_arguments_survive_in_both_spellings_and_orders(
+    arguments: dict[str, Any], name_first: bool, as_repr: bool
+) -> None:
+    members = [("arguments", arguments), ("name", "f")]
+    call = dict(reversed(members) if name_first else members)
+    body = repr(call) if as_repr else json.dumps(call)
+    completion = parse_completion(f"Well. <tool_call>\n{body}\n</tool_call> So.")
+    # A surrogate cannot be encoded, so it is replaced; hypothesis draws none.
+    assert calls(completion) == [("f", arguments)]
+    assert completion.content == "Well.  So."
+
+
+@given(ARGUMENTS, st.booleans(), st.data())
+def test_truncated_call_is_never_runnable(arguments: dict[str, Any], as_repr: bool, data: st.DataObject) -> None:
+    call = {"arguments": arguments, "name": "f"}
+    body = f"<tool_call>\n{repr(call) if as_repr else json.dumps(call)}\n</tool_call>"
+    length = data.draw(st.integers(len("<tool_call>"), len(body) - 1))
+    for finish_reason in ("length", "cancelled"):
+        completion = parse_completion(body[:length], (), finish_reason)
+        assert completion.content == ""
+        assert completion.tool_calls == ()
+        assert reasons(completion) == ["truncated"]
+    complete = len(body) - len("\n</tool_call>")
+    if length < complete:
+        assert parse_completion(body[:length]).tool_calls == ()
+
+
+# Ends.
+
+
+def test_a_complete_call_without_closing_tag_runs_only_if_the_model_ended_it() -> None:
+    text = f"<tool_call>\n{OBJECT}"
+    assert calls(parse_completion(text, TOOLS)) == [BREST]
+    assert calls(parse_completion(f"{text}<|im_end|>", TOOLS, "length")) == [BREST]
+    assert reasons(parse_completion(text, TOOLS, "length")) == ["truncated"]
+
+
+def test_prose_after_an_unclosed_call_is_kept() -> None:
+    completion = parse_completion(f"<tool_call>\n{OBJECT}\nI will report back.", TOOLS)
+    assert calls(completion) == [BREST]
+    assert completion.content == "I will report back."
+
+
+def test_an_opening_tag_in_place_of_the_closing_one_is_forgiven() -> None:
+    assert calls(parse_completion(f"<tool_call>{OBJECT}<tool_call>", TOOLS)) == [BREST]
+    assert reasons(parse_completion(f"<tool_call>{OBJECT}<tool_call>", TOOLS)) == []
+    assert calls(parse_completion(f"<tool_call>{OBJECT}<tool_call>{OBJECT}</tool_call>", TOOLS)) == [BREST, BREST]
+
+
+def test_nothing_is_read_after_the_end_of_the_turn_or_a_self_written_response() -> None:
+    for end in ("<|im_end|>", "<tool_response>", "<|im_start|>user\n"):
+        completion = parse_completion(f"Yes.{end}\nNo. {CALL}", TOOLS)
+        assert (completion.content, completion.tool_calls) == ("Yes.", ())
+
+
+def test_padding_is_dropped_at_the_end_and_kept_inside_text() -> None:
+    assert parse_completion("Done.</s></s>\n").content == "Done."
+    assert parse_completion("<s>old</s> new").content == "<s>old</s> new"
+
+
+# Broken calls.
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("get_tide(port='Brest')", "malformed"),
+        ("{'arguments': {'port': __import__('os').getcwd()}, 'name': 'get_tide'}", "malformed"),
+        ('{"name": "get_tide", "arguments": {"port": "Brest"}', "malformed"),
+        ('{"name": "get_tide", "arguments": {"port": "Brest}}', "malformed"),
+        ('{"name": "save_note", "arguments": {"body": "he said "hi" to me"}}', "malformed"),
+        (r'{"name": "save_note", "arguments": {"path": "C:\data\new"}}', "malformed"),
+        ('{"name": "save_note", "arguments": {"body": ' + "[" * 900 + "]" * 900 + "}}", "malformed"),
+        ('{"name": "get_tide"}, "arguments": {"port": "Brest"}}', "malformed"),
+        ("", "malformed"),
+        ('{"arguments": {"port": "Brest"}}', "missing_name"),
+        ('{"name": null, "arguments": {"port": "Brest"}}', "missing_name"),
+        ('{"name": "get_tide", "port": "Brest"}', "bad_arguments"),
+        ('{"name": "get_tide", "arguments": {}, "port": "Brest"}', "bad_arguments"),
+        ('{"name": "get_tide", "arguments": ["Brest"]}', "bad_arguments"),
+        ('{"name": "get_tide", "arguments": "Brest"}', "bad_arguments"),
+    ],
+)
+def test_a_broken_call_is_invalid_and_takes_nothing_else_along(body: str, reason: str) -> None:
+    completion = parse_completion(f"Look. <tool_call>\n{body}\n</tool_call>\n{CALL} Done.", TOOLS)
+    assert reasons(completion) == [reason]
+    assert calls(completion) == [BREST]
+    assert completion.content.split() == ["Look.", "Done."]
+    assert completion.invalid_tool_calls[0].arguments == body.strip()
+
+
+def test_an_invalid_call_keeps_the_name_that_the_text_still_shows() -> None:
+    (call,) = parse_completion('<tool_call>{"name": "get_tide", "arguments": {"por', TOOLS).invalid_tool_calls
+    assert call.name == "get_tide"
+    (call,) = parse_completion("<tool_call>{'arguments': {'name': 'Ola'}, 'na", TOOLS).invalid_tool_calls
+    assert call.name is None
+
+
+def test_missing_arguments_mean_none_only_where_nothing_else_is_said() -> None:
+    assert calls(parse_completion('<tool_call>{"name": "list_ports"}</tool_call>', TOOLS)) == [("list_ports", {})]
+    astray = parse_completion('<tool_call>{"name": "list_ports"}, {"port": "Brest"}</tool_call>', TOOLS)
+    assert astray.tool_calls == ()
+    assert reasons(astray) == ["bad_arguments", "missing_name"]
+
+
+def test_a_tag_inside_an_argument_of_a_broken_call_starts_no_call() -> None:
+    text = f"<tool_call>{{name: 'save_note', 'arguments': {{'body': '{CALL}'}}}}</tool_call>"
+    assert parse_completion(text, TOOLS).tool_calls == ()
+
+
+# Calls without their tags.
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(OBJECT, f"[{OBJECT}]", f"```json\n{OBJECT}\n```", f"<tool>\n{OBJECT}\n</tool>", f"```xml\n{CALL}\n```"),
+        '<function=get_tide>{"port": "Brest"}</function>',
+        '<function name="get_tide">\n{"port": "Brest"}\n</function>',
+        '<function><name>get_tide</name><arguments>{"port": "Brest"}</arguments></function>',
+        f"```json\n<function_call>{OBJECT}</function_call>\n```",
+    ],
+)
+def test_an_unwrapped_call_of_a_known_tool_is_a_call_and_leaves_no_markup(text: str) -> None:
+    completion = parse_completion(f"So:\n{text}\nDone.", TOOLS)
+    assert calls(completion) == [BREST]
+    assert completion.content.split() == ["So:", "Done."]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('{"name": "Ola", "arguments": {"for": 1}}', '{"name": "get_tide"}', '{"name": "get_tide", "port": "Brest"}'),
+        *(
+            f"Write {OBJECT} to call it.",
+            "<json>\n{}\n</json>",
+            "```python\nprint(1)\n```",
+            "<tools>[1]</tools>",
+            "[note]",
+        ),
+        *("<function=other>{}</function>", "a < b > c", "[Calling tool: get_tide({})]", "&lt;tool_call&gt;"),
+    ],
+)
+def test_what_only_resembles_a_call_is_text(text: str) -> None:
+    completion = parse_completion(text, TOOLS)
+    assert completion == Completion(content=text, tool_calls=(), invalid_tool_calls=(), reasoning="")
+
+
+def test_without_tools_only_tags_make_calls() -> None:
+    assert parse_completion(OBJECT).content == OBJECT
+    (call,) = parse_completion(CALL).tool_calls
+    assert call.problems == ()
+
+
+def test_an_unwrapped_call_that_is_cut_off_is_truncated() -> None:
+    assert reasons(parse_completion(OBJECT[:-3], TOOLS, "length")) == ["truncated"]
+    assert reasons(parse_completion('<function=get_tide>{"po', TOOLS, "length")) == ["truncated"]
+
+
+# Reasoning, problems, tools.
+
+
+@pytest.mark.parametrize("tag", ["think", "scratch_pad"])
+def test_reasoning_is_apart_from_the_answer_and_its_drafts_do_not_run(tag: str) -> None:
+    text = f"<{tag}>\nPerhaps {CALL}?\n</{tag}>\nFine. {CALL}"
+    completion = parse_completion(text, TOOLS)
+    assert completion.reasoning == f"Perhaps {CALL}?\n"
+    assert completion.content == "Fine. "
+    assert calls(completion) == [BREST]
+
+
+def test_reasoning_streams() -> None:
+    parser = StreamParser()
+    assert parser.feed("<think>Let me") == [ReasoningDelta("Let me")]
+    assert parser.feed(" see</thi") == [ReasoningDelta(" see")]
+    assert parser.feed("nk>Yes") == [TextDelta("Yes")]
+
+
+def test_a_call_after_reasoning_that_was_never_closed_runs() -> None:
+    completion = parse_completion(f"<scratch_pad>\nGoal: tide\n{CALL}", TOOLS)
+    assert (completion.reasoning, calls(completion)) == ("Goal: tide\n", [BREST])
+
+
+def test_problems_name_what_a_call_breaks() -> None:
+    text = '<tool_call>[{"name": "get_tide", "arguments": {}}, {"name": "get_tides", "arguments": {}}]</tool_call>'
+    first, second = parse_completion(text, TOOLS).tool_calls
+    assert [problem.partition(":")[0] for problem in first.problems] == ["required"]
+    assert [problem.partition(":")[0] for problem in second.problems] == ["unknown_tool"]
+
+
+def test_unusable_tools_are_refused_before_any_text() -> None:
+    with pytest.raises(SchemaError, match="get_tide"):
+        StreamParser([{"name": "get_tide", "parameters": {"type": "strin"}}])
+    with pytest.raises(InvalidRequestError, match="two tools"):
+        StreamParser([TIDE, TIDE])
+
+
+# JSON answers.
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            '{"a": 1}',
+            "{'a': 1}<|im_end|>",
+            '```json\n{"a": 1}\n```',
+            'Here [1]:\n{"a": 1}\nBye.',
+            '<schema>{"a": 1,}</schema>',
+        ),
+        '<think>{"a": 2}?</think>{"a": 1}</s>\n',
+    ],
+)
+def test_a_json_answer_is_found_in_what_stands_around_it(text: str) -> None:
+    answer = parse_json(text, {"type": "object", "required": ["a"]})
+    assert (answer.value, answer.problems) == ({"a": 1}, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [('{"a": {"b": 1}, "c"', "truncated"), ("No.", "malformed"), ("", "malformed")]
+)
+def test_an_answer_without_a_whole_value_has_none(text: str, reason: str) -> None:
+    answer = parse_json(text)
+    assert answer.value is None
+    assert [problem.partition(":")[0] for problem in answer.problems] == [reason]
+
+
+def test_a_json_answer_that_breaks_the_schema_is_returned_with_its_problems() -> None:
+    answer = parse_json("[1]", {"type": "object"})
+    assert answer.value == [1]
+    assert answer.problems[0].startswith("type: $: ")
+
+
+# Cost.
+
+
+@pytest.mark.parametrize(
+    ("start", "period"),
+    [
+        *(
+            ("", "["),
+            ("", "<"),
+            ("", "<tool_call>"),
+            ("<tool_call>", "["),
+            ("<tool_call>", "{'a':"),
+            ("<tool_call>{", "<"),
+        ),
+        *(
+            ('<tool_call>{"a": "', "x"),
+            ('<tool_call>{"a": "', "\\"),
+            ("<tool_call>{", "\"'"),
+            ("<tool_call>{x '", "} <"),
+        ),
+        *(("", '<tool_call>{"name": "get_tide", "arguments": {'), ("", CALL), ("", "```json\n{"), ("", '\n[{"name":')),
+        *(("", "<tool>{"), ("<think>", "<tool_call>"), ("", "</s>"), ("", "`"), ("<tool_call>[", "1,"), ("", " ")),
+        ('<tool_call>["', """]</tool_call><tool_call>[' ", "]</tool_call><tool_call>[', ' ", \""""),
+    ],
+)
+def test_cost_is_linear_whatever_the_text(start: str, period: str) -> None:
+    text = start + period * (10**6 // len(period))
+    begun = time.process_time()
+    parse_completion(text, TOOLS)
+    stream(text[: 5 * 10**4], TOOLS)
+    # Quadratic cost would be hours; on an idle core the slowest takes 2 s.
+    assert time.process_time() - begun < 20
