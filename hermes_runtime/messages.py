@@ -129,7 +129,7 @@ class ToolChoice:
 
     @classmethod
     def coerce(cls, choice: ToolChoiceLike, tools: Sequence[ToolSpec] = ()) -> ToolChoice:
-        """Accept every spelling in use: None, bool, auto/none/any/required, a tool's name, either vendor's dict.
+        """Accept every spelling in use: None, bool, auto/none/any/required, a tool's name, names, either vendor's dict.
 
         Raises:
             ToolChoiceError: An unknown name or form, or a call is required and no tool was given.
@@ -147,6 +147,8 @@ class ToolChoice:
             resolved = cls("required", (choice,))
         elif isinstance(choice, Mapping):
             resolved = cls._from_mapping(choice)
+        elif isinstance(choice, Sequence) and choice and all(isinstance(name, str) for name in choice):
+            resolved = cls("required", tuple(choice))
         else:
             raise ToolChoiceError(f"tool_choice has no known form: {choice!r}")
         unknown = [name for name in resolved.names if name not in known]
@@ -173,7 +175,7 @@ class ToolChoice:
         raise ToolChoiceError(f"tool_choice has no known form: {dict(choice)!r}")
 
 
-ToolChoiceLike = ToolChoice | str | bool | Mapping[str, Any] | None
+ToolChoiceLike = ToolChoice | str | bool | Mapping[str, Any] | Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from hermes_runtime.errors import InvalidRequestError
 
 FinishReason = Literal["stop", "length", "cancelled"]
+_MOST_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +86,20 @@ class GenerationRequest:
     def __post_init__(self) -> None:
         if not self.prompt_ids:
             raise InvalidRequestError("the prompt is empty")
-        if self.max_tokens is not None and (isinstance(self.max_tokens, bool) or self.max_tokens < 1):
-            raise InvalidRequestError(f"max_tokens must be at least 1, got {self.max_tokens!r}")
+        if self.max_tokens is not None and not (_is_integer(self.max_tokens) and self.max_tokens >= 1):
+            raise InvalidRequestError(f"max_tokens must be an integer of at least 1, got {self.max_tokens!r}")
+        if self.seed is not None and not _is_integer(self.seed):
+            raise InvalidRequestError(f"seed must be an integer, got {self.seed!r}")
         if any(not isinstance(text, str) or not text for text in self.stop):
             raise InvalidRequestError(f"stop strings must be non-empty strings, got {self.stop!r}")
-        if self.logprobs is not None and not 0 <= self.logprobs <= 20:
-            raise InvalidRequestError(f"logprobs must be between 0 and 20, got {self.logprobs!r}")
-        if self.timeout is not None and not self.timeout > 0:
-            raise InvalidRequestError(f"timeout must be above 0 seconds, got {self.timeout!r}")
+        if self.logprobs is not None and not (_is_integer(self.logprobs) and 0 <= self.logprobs <= _MOST_LOGPROBS):
+            raise InvalidRequestError(f"logprobs must be between 0 and {_MOST_LOGPROBS}, got {self.logprobs!r}")
+        if self.timeout is not None and not (isinstance(self.timeout, int | float) and self.timeout > 0):
+            raise InvalidRequestError(f"timeout must be a number of seconds above 0, got {self.timeout!r}")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +178,10 @@ class Engine(Protocol):
     tokenizer: Any
     model_name: str
     context_window: int
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
 
     def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request.

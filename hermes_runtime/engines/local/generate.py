@@ -1,0 +1,225 @@
+"""The plain local engine: one request at a time through `model.generate`, behind one worker thread.
+
+It is slow and simple on purpose: every faster engine is checked against it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria, StoppingCriteriaList
+
+from hermes_runtime.engines.base import FinishReason, GenerationRequest, TokenDelta, TokenLogprob, Usage
+from hermes_runtime.engines.local.constraint import ConstraintCompiler, ConstraintLogitsProcessor
+from hermes_runtime.engines.local.loader import LoadedCheckpoint
+from hermes_runtime.engines.local.sampler import LogprobRecorder, sampling_processors
+from hermes_runtime.engines.stream import DeltaChannel, StreamedGeneration
+from hermes_runtime.engines.text import Detokenizer, StopScanner
+from hermes_runtime.errors import (
+    ContextWindowExceededError,
+    DeviceMemoryError,
+    EngineError,
+    GenerationTimeoutError,
+    HermesError,
+    InvalidRequestError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    request: GenerationRequest
+    constraint: LogitsProcessor | None
+    channel: DeltaChannel
+    deadline: float
+
+
+class GenerateEngine:
+    """`model.generate` as an `Engine`.
+
+    Args:
+        checkpoint: A loaded checkpoint; the engine owns it from now on.
+        context_window: Prompt and completion together, in tokens; None takes all that the checkpoint was made for.
+
+    Raises:
+        InvalidRequestError: The context window is larger than the checkpoint's, or not positive.
+    """
+
+    def __init__(self, checkpoint: LoadedCheckpoint, *, context_window: int | None = None) -> None:
+        if context_window is not None and not 0 < context_window <= checkpoint.context_window:
+            raise InvalidRequestError(
+                f"context_window must be between 1 and {checkpoint.context_window}, the positions that "
+                f"{checkpoint.name!r} was made for; got {context_window}"
+            )
+        self.tokenizer = checkpoint.tokenizer
+        self.model_name = checkpoint.name
+        self.context_window = context_window or checkpoint.context_window
+        self._checkpoint = checkpoint
+        # `generate` fills what a request leaves open from here; the request's own options must be all there is.
+        checkpoint.model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+        self._constraints = ConstraintCompiler(
+            self.tokenizer, checkpoint.model.config.vocab_size, end_ids=checkpoint.eos_ids
+        )
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._is_closed = False
+        self._close_lock = threading.Lock()
+        self._worker = threading.Thread(target=self._work, name=f"hermes-{self.model_name}", daemon=True)
+        self._worker.start()
+        _OPEN_ENGINES.add(self)
+
+    def submit(self, request: GenerationRequest) -> StreamedGeneration:
+        """Queue a request; see `Engine.submit`."""
+        if len(request.prompt_ids) >= self.context_window:
+            raise ContextWindowExceededError(len(request.prompt_ids), self.context_window)
+        constraint = None
+        if request.constraint is not None:
+            constraint = ConstraintLogitsProcessor(
+                self._constraints.compile(request.constraint), prompt_length=len(request.prompt_ids)
+            )
+        channel = DeltaChannel()
+        deadline = time.monotonic() + request.timeout if request.timeout else float("inf")
+        with self._close_lock:
+            if self._is_closed:
+                raise EngineError(f"the engine of {self.model_name!r} is closed; load it again")
+            self._jobs.put(_Job(request, constraint, channel, deadline))
+        return StreamedGeneration(channel)
+
+    def close(self) -> None:
+        """Cancel what runs, fail what waits, free the weights; safe to call twice and from any thread."""
+        with self._close_lock:
+            if not self._is_closed:
+                self._is_closed = True
+                self._jobs.put(None)
+        if threading.current_thread() is not self._worker:
+            self._worker.join()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._is_closed
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            self._run(job)
+        del self._checkpoint
+
+    def _run(self, job: _Job) -> None:
+        sink = _Sink(job, self._checkpoint, is_closing=lambda: self._is_closed)
+        try:
+            if sink.may_start():
+                self._generate(job, sink)
+            sink.end()
+        except HermesError as error:
+            job.channel.fail(error)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            job.channel.fail(DeviceMemoryError(f"out of memory while generating: {error}"))
+        except Exception as error:  # noqa: BLE001 - whatever broke belongs to this request; the next one must still run
+            failure = EngineError(f"generation failed: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            job.channel.fail(failure)
+
+    @torch.inference_mode()
+    def _generate(self, job: _Job, sink: _Sink) -> None:
+        request = job.request
+        model: Any = self._checkpoint.model  # its type does not know that it can generate
+        prompt = torch.tensor([request.prompt_ids], device=self._checkpoint.device)
+        room = self.context_window - len(request.prompt_ids)
+        model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
+                do_sample=False,
+                max_new_tokens=min(request.max_tokens or room, room),
+                eos_token_id=list(sink.stop_ids),
+                pad_token_id=next(iter(sink.stop_ids)),
+            ),
+            logits_processor=sampling_processors(
+                request,
+                self._checkpoint.generation_defaults,
+                job.constraint,
+                sink.recorder,
+                len(self.tokenizer),
+            ),
+            stopping_criteria=StoppingCriteriaList([sink]),
+        )
+
+
+class _Sink(StoppingCriteria):
+    """Turns the ids of one request into deltas and says when to stop; `generate` asks it after every token.
+
+    A streamer would see a token only after the decision to go on.
+    """
+
+    def __init__(self, job: _Job, checkpoint: LoadedCheckpoint, is_closing: Callable[[], bool]) -> None:
+        self._job = job
+        self._is_closing = is_closing
+        self._decode = lambda ids: str(checkpoint.tokenizer.decode(ids, skip_special_tokens=False))
+        self._detokenizer = Detokenizer(self._decode)
+        self._scanner = StopScanner(job.request.stop)
+        self._seen = len(job.request.prompt_ids)
+        self._ended_by_id = False
+        self.stop_ids = frozenset((*checkpoint.eos_ids, *job.request.stop_ids))
+        self.recorder = None if job.request.logprobs is None else LogprobRecorder()
+
+    def __call__(
+        self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any
+    ) -> torch.BoolTensor:
+        for token_id in input_ids[0, self._seen :].tolist():
+            self._take(token_id)
+        self._check_deadline()
+        must_stop = self._is_cancelled or self._scanner.is_stopped
+        return cast("torch.BoolTensor", torch.tensor([must_stop], device=input_ids.device))
+
+    def _take(self, token_id: int) -> None:
+        self._seen += 1
+        self._ended_by_id = token_id in self.stop_ids
+        text = "" if self._ended_by_id else self._scanner.feed(self._detokenizer.feed(token_id))
+        self._job.channel.put(TokenDelta((token_id,), text, self._logprobs(token_id)))
+
+    def _logprobs(self, token_id: int) -> tuple[TokenLogprob, ...] | None:
+        alternatives = self._job.request.logprobs
+        if self.recorder is None or alternatives is None:
+            return None
+        return (self.recorder.record(token_id, alternatives, self._decode),)
+
+    def may_start(self) -> bool:
+        """Whether the request is still wanted and in time."""
+        self._check_deadline()
+        return not self._is_cancelled
+
+    @property
+    def _is_cancelled(self) -> bool:
+        return self._job.channel.is_cancelled or bool(self._is_closing())
+
+    def _check_deadline(self) -> None:
+        if time.monotonic() > self._job.deadline:
+            raise GenerationTimeoutError(f"no complete answer within {self._job.request.timeout:g} seconds")
+
+    def end(self) -> None:
+        """Send what is held back and the reason of the end."""
+        text = self._scanner.feed(self._detokenizer.flush()) + self._scanner.flush()
+        self._job.channel.put(TokenDelta((), text, finish_reason=self._finish_reason()))
+        prompt_tokens = len(self._job.request.prompt_ids)
+        self._job.channel.finish(Usage(prompt_tokens, self._seen - prompt_tokens))
+
+    def _finish_reason(self) -> FinishReason:
+        if self._ended_by_id or self._scanner.is_stopped:
+            return "stop"
+        return "cancelled" if self._is_cancelled else "length"
+
+
+_OPEN_ENGINES: weakref.WeakSet[GenerateEngine] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_open_engines() -> None:
+    # A daemon thread that is inside torch while the interpreter goes down crashes the process.
+    for engine in list(_OPEN_ENGINES):
+        engine.close()

@@ -1,0 +1,228 @@
+"""Linear layers over AWQ weights, one class per kernel, and the choice among them.
+
+All take activations [..., K] of any float type and return [..., N] of the same type. What each costs is measured in
+docs/awq.md.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hermes_runtime.engines.local.awq import SYMMETRIC_ZERO, AwqWeight, dequantize, pack_codes
+from hermes_runtime.engines.local.int4pack import (
+    CUDA_TILE,
+    cuda_tile_order,
+    kernel_group_size,
+    pack_for_cpu,
+    pack_for_cuda,
+    scales_and_offsets,
+    unpack_from_cuda,
+)
+from hermes_runtime.errors import EngineError, InvalidRequestError
+
+KERNELS = {
+    "torch": "torch's own int4 matrix product on CPU, and on CUDA from compute capability 8.0; computes in bfloat16",
+    "dequantize": "makes the dense matrix anew in every forward: any device, exact, 4-bit memory, slow",
+    "dense": "makes the dense matrices once while loading: any device, exact, four times the memory",
+    "autoawq": "AutoAWQ's WQLinear_GEMM; needs the package `autoawq`",
+    "gptqmodel": "whatever GPTQModel picks through transformers; needs the package `gptqmodel`",
+}
+"""What `kernel=` may name beside None and "auto"."""
+
+CUDA_DENSE_ROWS = 512
+"""From this many rows on, a dense block beats torch's CUDA kernel, which reads the weights again for every 16 rows."""
+
+# torch has no public names for these.
+_int4_cpu = torch.ops.aten._weight_int4pack_mm_for_cpu  # noqa: SLF001
+_int4_cuda = torch.ops.aten._weight_int4pack_mm  # noqa: SLF001
+
+_DEQUANTIZE_COLUMNS = 2048  # bounds the temporary dense block to K x 2048
+
+
+class Int4Linear(nn.Module):
+    """`kernel="torch"`: aten's int4pack product, in bfloat16 with float32 sums.
+
+    Scales and offsets are rounded to bfloat16, codes are exact.
+    """
+
+    packed: Tensor
+    pairs: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        size = kernel_group_size(weight.group_size)
+        if size is None:
+            raise ValueError(f"groups of {weight.group_size} rows are no multiple of 32")
+        self.in_features, self.out_features, self.group_size = weight.in_features, weight.out_features, size
+        on_device = weight if device.type == "cpu" else weight.to(device)
+        self.register_buffer(
+            "packed", pack_for_cpu(weight.qweight) if device.type == "cpu" else pack_for_cuda(on_device.qweight)
+        )
+        self.register_buffer("pairs", scales_and_offsets(on_device))
+        self.register_buffer("bias", None if on_device.bias is None else on_device.bias.to(dtype))
+
+    @staticmethod
+    def fits(weight: AwqWeight, device: torch.device) -> bool:
+        """Whether the kernel takes a layer of this shape; the rare layer that it does not take is dequantized."""
+        if kernel_group_size(weight.group_size) is None:
+            return False
+        if device.type == "cpu":
+            return weight.out_features % 16 == 0
+        return weight.out_features % CUDA_TILE[0] == 0 and weight.in_features % CUDA_TILE[1] == 0
+
+    def int4(self, rows: Tensor) -> Tensor:
+        """Torch's kernel on bfloat16 [M, K] -> bfloat16 [M, N]."""
+        product = _int4_cpu if rows.device.type == "cpu" else _int4_cuda
+        y: Tensor = product(rows, self.packed, self.group_size, self.pairs)
+        return y
+
+    def dense(self) -> Tensor:
+        """The matrix that the kernel multiplies with, bfloat16 [N, K]; CUDA only."""
+        codes = unpack_from_cuda(self.packed, cuda_tile_order(self.packed.device))
+        scale, offset = self.pairs.permute(2, 1, 0)[..., None]
+        steps = codes.view(self.out_features, -1, self.group_size).to(torch.bfloat16) - 8
+        return torch.addcmul(offset, steps, scale).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., K] -> [..., N]."""
+        rows = x.reshape(-1, self.in_features).to(torch.bfloat16).contiguous()
+        is_long = rows.device.type == "cuda" and rows.shape[0] >= CUDA_DENSE_ROWS
+        y = functional.linear(rows, self.dense()) if is_long else self.int4(rows)
+        y = y.to(x.dtype).view(*x.shape[:-1], self.out_features)
+        return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, group_size={self.group_size}"
+
+
+class DequantizeLinear(nn.Module):
+    """`kernel="dequantize"`: keeps the stored words and multiplies dense blocks of them."""
+
+    qweight: Tensor
+    scales: Tensor
+    qzeros: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.group_size = (
+            weight.in_features,
+            weight.out_features,
+            weight.group_size,
+        )
+        for name in ("qweight", "scales", "qzeros", "bias"):
+            tensor: Tensor | None = getattr(weight, name)
+            self.register_buffer(name, None if tensor is None else tensor.to(device, copy=True))
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., K] -> [..., N]."""
+        blocks = []
+        for start in range(0, self.out_features, _DEQUANTIZE_COLUMNS):
+            columns = slice(start, start + _DEQUANTIZE_COLUMNS)
+            words = slice(start // 8, (start + _DEQUANTIZE_COLUMNS) // 8)
+            block = AwqWeight(
+                self.qweight[:, words], self.scales[:, columns], None if self.qzeros is None else self.qzeros[:, words]
+            )
+            blocks.append(x @ dequantize(block, x.dtype))
+        y = torch.cat(blocks, dim=-1)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, group_size={self.group_size}"
+
+
+def dense_linear(weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """`kernel="dense"`: an ordinary linear layer."""
+    linear = nn.Linear(weight.in_features, weight.out_features, bias=weight.bias is not None, device="meta")
+    on_device = weight.to(device)
+    matrix = dequantize(on_device, torch.float32).t().to(dtype).contiguous()
+    linear.weight = nn.Parameter(matrix, requires_grad=False)
+    if on_device.bias is not None:
+        linear.bias = nn.Parameter(on_device.bias.to(dtype), requires_grad=False)
+    return linear
+
+
+def int4_linear(weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """`kernel="torch"`, or `DequantizeLinear` for the rare shape that torch's kernel does not take."""
+    return (
+        Int4Linear(weight, device, dtype)
+        if Int4Linear.fits(weight, device)
+        else DequantizeLinear(weight, device, dtype)
+    )
+
+
+def autoawq_linear(weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> nn.Module:  # noqa: ARG001  # AutoAWQ computes in float16 whatever comes in
+    """`kernel="autoawq"`: AutoAWQ's own layer."""
+    from awq.modules.linear import gemm  # noqa: PLC0415  # optional, and slow to import
+
+    if device.type == "cpu":
+        gemm.TRITON_AVAILABLE = False  # importable beside a CPU build of torch, where its kernels cannot run
+    layer = gemm.WQLinear_GEMM(
+        4, weight.group_size, weight.in_features, weight.out_features, weight.bias is not None, "meta"
+    )
+    qzeros = weight.qzeros if weight.qzeros is not None else pack_codes(torch.full_like(weight.scales, SYMMETRIC_ZERO))
+    layer.qweight, layer.qzeros = weight.qweight.to(device, copy=True), qzeros.to(device, copy=True)
+    layer.scales = weight.scales.to(device, torch.float16, copy=True)
+    if weight.bias is not None:
+        layer.bias = weight.bias.to(device, torch.float16, copy=True)
+    layer.eval()
+    return layer  # type: ignore[no-any-return]  # AutoAWQ is untyped
+
+
+MakeLinear = Callable[[AwqWeight, torch.device, torch.dtype], nn.Module]
+
+LINEAR_OF_KERNEL: dict[str, MakeLinear] = {
+    "torch": int4_linear,
+    "dequantize": DequantizeLinear,
+    "dense": dense_linear,
+    "autoawq": autoawq_linear,
+}
+"""Kernels that replace single layers; `gptqmodel` replaces the whole loading and is not among them."""
+
+
+def has_int4_kernel(device: torch.device) -> bool:
+    """Whether torch's int4 product runs on `device`."""
+    if device.type == "cpu":
+        return hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu")
+    return (
+        device.type == "cuda" and torch.version.cuda is not None and torch.cuda.get_device_capability(device) >= (8, 0)
+    )
+
+
+def choose_kernel(kernel: str | None, device: torch.device) -> str:
+    """The kernel to use on `device`; None and "auto" mean torch's where it runs, else `dequantize`.
+
+    Raises:
+        InvalidRequestError: The name is unknown.
+        EngineError: The kernel is not available here; the message says what to install.
+    """
+    if kernel is None or kernel == "auto":
+        return "torch" if has_int4_kernel(device) else "dequantize"
+    if kernel not in KERNELS:
+        raise InvalidRequestError(f"unknown kernel {kernel!r}; choose one of auto, {', '.join(KERNELS)}")
+    if kernel == "torch" and not has_int4_kernel(device):
+        raise EngineError(
+            "torch's int4 kernel needs a CPU, or an NVIDIA GPU of compute capability 8.0 or more, "
+            f"and {device} is neither; use kernel='dequantize'"
+        )
+    package = {"autoawq": "awq", "gptqmodel": "gptqmodel"}.get(kernel)
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise EngineError(
+            f"kernel={kernel!r} needs a package that is not installed: pip install 'hermes-adapters[{kernel}]'"
+        )
+    return kernel
+
+
+def reference(x: Tensor, weight: AwqWeight) -> Tensor:
+    """The product in float64, against which kernels are measured: [..., K] -> float64 [..., N]."""
+    dense = dequantize(weight, torch.float64)
+    return functional.linear(x.double(), dense.t(), None if weight.bias is None else weight.bias.double())

@@ -1,0 +1,64 @@
+"""Will the weights fit? Asked before loading: running out halfway takes minutes and can take the machine with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import torch
+
+from hermes_runtime.engines.local.checkpoint import Checkpoint
+from hermes_runtime.errors import DeviceMemoryError
+
+_WORKING_ROOM = 256 * 2**20  # bytes: buffers of a forward, the tokenizer, Python itself
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def loaded_bytes(checkpoint: Checkpoint, dtype: torch.dtype, kernel: str) -> int:
+    """Bytes that the weights take once they are loaded, an estimate from the shapes alone."""
+    width = torch.empty((), dtype=dtype).element_size()
+    layers = set(checkpoint.quantized_layers)
+    total = 0
+    for name, tensor in checkpoint.tensors.items():
+        layer, _, part = name.rpartition(".")
+        if layer not in layers:
+            total += tensor.numel * width
+        elif part == "qweight":
+            total += tensor.numel * 8 * width if kernel == "dense" else tensor.nbytes
+        elif part == "scales" and kernel != "dense":
+            total += tensor.numel * (4 if kernel == "torch" else width)
+        elif part == "qzeros" and kernel not in ("dense", "torch"):
+            total += tensor.nbytes
+    return total
+
+
+def needed_bytes(checkpoint: Checkpoint, dtype: torch.dtype, kernel: str) -> int:
+    """Bytes that loading needs at its peak: the weights, one layer twice on its way, and working room."""
+    largest = max((tensor.nbytes for tensor in checkpoint.tensors.values()), default=0)
+    return loaded_bytes(checkpoint, dtype, kernel) + 2 * largest + _WORKING_ROOM
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that can still be allocated on `device`, a container's limit included."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = int(psutil.virtual_memory().available)
+    limit, used = _CGROUP / "memory.max", _CGROUP / "memory.current"
+    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
+        free = min(free, max(0, int(text) - int(used.read_text())))
+    return free
+
+
+def check_memory(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, kernel: str) -> None:
+    """Refuse a checkpoint that does not fit.
+
+    Raises:
+        DeviceMemoryError: With what is needed and what is free.
+    """
+    needed, free = needed_bytes(checkpoint, dtype, kernel), free_bytes(device)
+    if needed > free:
+        advice = "free some memory, use a smaller checkpoint" + (", or kernel='torch'" if kernel == "dense" else "")
+        raise DeviceMemoryError(
+            f"loading {checkpoint.name!r} with kernel {kernel!r} needs {needed / 1e9:.2f} GB on {device}, "
+            f"and {free / 1e9:.2f} GB are free; {advice}"
+        )

@@ -1,0 +1,173 @@
+"""One request while it runs: its tokens, what of them is in the cache, and how far its text has been shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import cast
+
+import torch
+
+from hermes_runtime.engines.base import FinishReason, GenerationRequest, SamplingParams, TokenDelta, TokenLogprob, Usage
+from hermes_runtime.engines.local.constraint import Constraint
+from hermes_runtime.engines.local.drafts import Drafter
+from hermes_runtime.engines.local.pool import Placement
+from hermes_runtime.engines.local.sampler import ConstraintMask, LogprobRecorder, sampling_processors
+from hermes_runtime.engines.stream import DeltaChannel
+from hermes_runtime.engines.text import Detokenizer, StopScanner
+from hermes_runtime.errors import GenerationTimeoutError
+
+
+class Sequence:
+    """A request and its state.
+
+    Args:
+        request: What to generate.
+        constraint: A fresh grammar state, or None.
+        channel: Where deltas go.
+        defaults: The checkpoint's sampling options.
+        end_ids: Ids that end a turn.
+        limit: Upper bound on tokens in all.
+        vocabulary_size: Ids from here on are never sampled.
+        decode: Ids to text, control tokens included.
+        longest_draft: Upper bound on drafted tokens per pass; 0 drafts nothing.
+    """
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        constraint: Constraint | None,
+        channel: DeltaChannel,
+        *,
+        defaults: SamplingParams,
+        end_ids: tuple[int, ...],
+        limit: int,
+        vocabulary_size: int,
+        decode: Callable[[list[int]], str],
+        longest_draft: int,
+    ) -> None:
+        self.request = request
+        self.channel = channel
+        self.ids = list(request.prompt_ids)
+        self.draft: list[int] = []
+        self.placement: Placement | None = None
+        self.cached = 0
+        self.finish_reason: FinishReason | None = None
+        self._certain = 0
+        self._constraint = constraint
+        self._drafter = Drafter(constraint, longest_draft)
+        self._deadline = time.monotonic() + request.timeout if request.timeout else float("inf")
+        self._limit = limit
+        self._stop_ids = frozenset((*end_ids, *request.stop_ids))
+        self._decode = decode
+        self._detokenizer = Detokenizer(decode)
+        self._scanner = StopScanner(request.stop)
+        self._recorder = None if request.logprobs is None else LogprobRecorder()
+        self._processors = sampling_processors(
+            request,
+            defaults,
+            None if constraint is None else ConstraintMask(constraint),
+            self._recorder,
+            vocabulary_size,
+        )
+        self._seen = torch.empty((1, limit), dtype=torch.long)
+        self._seen[0, : len(self.ids)] = torch.tensor(self.ids)
+
+    @property
+    def pending(self) -> int:
+        """Tokens that are not in the cache yet, the draft not counted."""
+        return len(self.ids) - self.cached
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the reader asked to stop."""
+        return self.channel.is_cancelled
+
+    def check_deadline(self) -> None:
+        """Raise once time is up.
+
+        Raises:
+            GenerationTimeoutError: It is.
+        """
+        if time.monotonic() > self._deadline:
+            raise GenerationTimeoutError(f"no complete answer within {self.request.timeout:g} seconds")
+
+    def place(self, placement: Placement) -> None:
+        """Take a slot; what it holds of the prompt is not computed again."""
+        self.placement = placement
+        self.cached = placement.cached
+        self._plan_draft()
+
+    def note_prompt_computed(self, end: int) -> None:
+        """Let other prompts share what is computed of this one, while it still is one."""
+        assert self.placement is not None
+        slot = self.placement.slot
+        if len(slot.ids) < len(slot.prompt):
+            slot.ids = slot.prompt[:end]
+
+    def settle(self, logits: torch.Tensor) -> None:
+        """Take the logits after the last token and after each drafted one; accept, sample, show.
+
+        Args:
+            logits: Shape (drafted tokens + 1, columns); changed in place.
+        """
+        drafted, certain = self.draft, self._certain
+        self.cached = len(self.ids)
+        right = 0
+        for position in range(len(drafted) + 1):
+            token = (
+                drafted[position] if position < certain and self._recorder is None else self._sample(logits[position])
+            )
+            is_right = position < len(drafted) and token == drafted[position]
+            right += is_right
+            self._take(token)
+            if self.finish_reason is not None or not is_right:
+                break
+        self.cached += right
+        self._drafter.learn(right)
+        self._plan_draft()
+
+    def finish(self, reason: FinishReason | None = None) -> None:
+        """End the stream, by default for the reason that the last token gave."""
+        text = self._scanner.feed(self._detokenizer.flush()) + self._scanner.flush()
+        self.channel.put(TokenDelta((), text, finish_reason=self.finish_reason or reason))
+        self.channel.finish(self.usage)
+
+    @property
+    def usage(self) -> Usage:
+        """Token counts so far."""
+        prompt = len(self.request.prompt_ids)
+        cached = 0 if self.placement is None else self.placement.cached
+        return Usage(prompt, len(self.ids) - prompt, cached)
+
+    def _plan_draft(self) -> None:
+        self.draft, self._certain = [], 0
+        if self.finish_reason is not None:
+            return
+        room = self._limit - len(self.ids) - 1
+        draft, certain = self._drafter.draft(self.ids)
+        self.draft, self._certain = draft[:room], min(certain, room)
+
+    def _sample(self, row: torch.Tensor) -> int:
+        seen = cast("torch.LongTensor", self._seen[:, : len(self.ids)].to(row.device))
+        scores = self._processors(seen, cast("torch.FloatTensor", row[None]))
+        return int(scores.argmax())
+
+    def _take(self, token: int) -> None:
+        if self._constraint is not None:
+            self._constraint.accept([token])
+        self._seen[0, len(self.ids)] = token
+        self.ids.append(token)
+        ended = token in self._stop_ids
+        text = "" if ended else self._scanner.feed(self._detokenizer.feed(token))
+        if ended or self._scanner.is_stopped:
+            self.finish_reason = "stop"
+        elif len(self.ids) >= self._limit:
+            self.finish_reason = "length"
+        self.channel.put(TokenDelta((token,), text, self._logprobs(token)))
+
+    def _logprobs(self, token: int) -> tuple[TokenLogprob, ...] | None:
+        alternatives = self.request.logprobs
+        if self._recorder is None or alternatives is None:
+            return None
+        return (self._recorder.record(token, alternatives, self._decode),)

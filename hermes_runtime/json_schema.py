@@ -1,0 +1,384 @@
+"""Reads JSON Schemas as frameworks write them: one spelling, local references, closed objects, finite values.
+
+Nothing here knows of grammars. A copy in the newest draft's spelling is made first (`modern`); `References` checks it
+and knows how its parts refer to each other; `closed` and `without_endless_branches` then narrow it to what a model may
+write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+# serde_json, which llguidance reads schemas with, stops at 128 levels of JSON, and a subschema takes two of them.
+MAX_DEPTH = 256
+# Time to compile grows with the square of one object's optional properties: 2,000 take 0.6 s, 3,000 take 1.3 s.
+MAX_OPTIONAL = 2000
+# The engine ends at 2**16 symbols, of which a subschema takes four or five.
+MAX_SUBSCHEMAS = 10_000
+# The grammar engine computes bounds in float64; beyond 2**53 they are no longer the numbers that were written.
+_EXACT = 2**53
+
+_ANNOTATIONS = frozenset({
+    "$schema", "$comment", "title", "description", "default", "example", "examples", "deprecated", "readOnly",
+    "writeOnly", "discriminator", "nullable", "contentEncoding", "contentMediaType", "contentSchema", "externalDocs",
+    "xml", "x-guidance",
+})  # fmt: skip
+_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+_LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+_SINGLE = frozenset({
+    "items", "additionalItems", "additionalProperties", "unevaluatedItems", "unevaluatedProperties", "contains",
+    "propertyNames", "not", "if", "then", "else",
+})  # fmt: skip
+_IN_PLACE = ("allOf", "anyOf", "oneOf", "$ref", "if", "then", "else", "dependentSchemas")
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+_OPENING = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames"})
+_TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
+
+
+class UnusableSchemaError(Exception):
+    """A schema that is broken in itself; `path` leads to the place, from the root on."""
+
+    def __init__(self, reason: str, path: str = "") -> None:
+        super().__init__(reason)
+        self.path = path
+        self.reason = reason
+
+
+def modern(node: Any, relaxed: list[str], path: str = "") -> Any:
+    """Copy a schema without annotations, in the newest draft's spelling; what cannot be kept is named in `relaxed`."""
+    if not isinstance(node, dict):
+        return node
+    plain: dict[str, Any] = {}
+    for key, value in node.items():
+        here = f"{path}.{key}"
+        if key in _ANNOTATIONS:
+            continue
+        if key in _BOUNDS and _is_number(value) and abs(value) > _EXACT:
+            relaxed.append(f"not enforced: {here}: {value} is too large")
+            continue
+        plain[key] = _modern_value(key, value, relaxed, here)
+    # Draft 7 and pydantic v1 write a tuple as a list under `items`; draft 4 writes exclusive bounds as booleans.
+    if isinstance(plain.get("items"), list):
+        plain["prefixItems"] = plain.pop("items")
+        if "additionalItems" in plain:
+            plain["items"] = plain.pop("additionalItems")
+    for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if isinstance(plain.get(exclusive), bool) and plain.pop(exclusive) and bound in plain:
+            plain[exclusive] = plain.pop(bound)
+    return plain
+
+
+def _modern_value(key: str, value: Any, relaxed: list[str], here: str) -> Any:
+    if key in _MAPS and isinstance(value, dict):
+        return {name: modern(child, relaxed, f"{here}.{name}") for name, child in value.items()}
+    if (key in _LISTS or key == "items") and isinstance(value, list):
+        return [modern(child, relaxed, f"{here}[{index}]") for index, child in enumerate(value)]
+    if key in _SINGLE:
+        return modern(value, relaxed, here)
+    if key in _COUNTS and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_type(value: Any) -> bool:
+    names = [value] if isinstance(value, str) else value
+    return isinstance(names, list) and bool(names) and all(isinstance(name, str) and name in _TYPES for name in names)
+
+
+_FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(_MAPS, (lambda value: isinstance(value, dict), "an object of schemas")),
+    **dict.fromkeys(_LISTS, (lambda value: isinstance(value, list) and bool(value), "a non-empty list of schemas")),
+    **dict.fromkeys(_COUNTS, (_is_count, "a whole number of at least 0")),
+    **dict.fromkeys(_BOUNDS, (_is_number, "a number")),
+    **dict.fromkeys(
+        ("$ref", "pattern", "format", "$id", "$anchor"), (lambda value: isinstance(value, str), "a string")
+    ),
+    "multipleOf": (lambda value: _is_number(value) and value > 0, "a number above 0"),
+    "type": (_is_type, f"one or several of {sorted(_TYPES)}"),
+    "enum": (lambda value: isinstance(value, list) and bool(value), "a non-empty list"),
+    "required": (
+        lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
+        "a list of property names",
+    ),
+}
+
+
+def subschemas(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield every direct subschema with its path below `node`."""
+    for key, value in node.items():
+        if key in _MAPS:
+            yield from ((f".{key}.{name}", child) for name, child in value.items())
+        elif key in _LISTS:
+            yield from ((f".{key}[{index}]", child) for index, child in enumerate(value))
+        elif key in _SINGLE:
+            yield (f".{key}", value)
+
+
+def walk(root: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every subschema that is an object, outermost first, with its path.
+
+    Raises:
+        UnusableSchemaError: A keyword's value has the wrong form, or the nesting is too deep.
+    """
+    pending: list[tuple[str, Any, int]] = [("", root, 0)]
+    while pending:
+        path, node, depth = pending.pop()
+        if isinstance(node, bool):
+            continue
+        if depth > MAX_DEPTH:
+            raise UnusableSchemaError(f"nested deeper than {MAX_DEPTH} levels; name the inner parts under $defs")
+        if not isinstance(node, dict):
+            raise UnusableSchemaError(f"a schema is an object or a boolean, not {node!r}", path)
+        for key in _FORMS.keys() & node.keys():
+            fits, form = _FORMS[key]
+            if not fits(node[key]):
+                raise UnusableSchemaError(f"must be {form}, not {node[key]!r}", f"{path}.{key}")
+        if (optional := len(node.get("properties", ())) - len(node.get("required", ()))) > MAX_OPTIONAL:
+            raise UnusableSchemaError(f"{optional} optional properties, more than {MAX_OPTIONAL} in one object", path)
+        yield path, node
+        pending += [(path + below, child, depth + 1) for below, child in subschemas(node)]
+
+
+class References:
+    """How the parts of a modern schema refer to each other, and which of its objects are parts of a combination.
+
+    Raises:
+        UnusableSchemaError: The schema is malformed, or refers to something that is not in it.
+    """
+
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self._parts: set[int] = set()
+        nodes = list(walk(root))
+        if len(nodes) > MAX_SUBSCHEMAS:
+            raise UnusableSchemaError(f"{len(nodes)} subschemas, more than {MAX_SUBSCHEMAS}")
+        names = {str(node[key]) for _, node in nodes for key in ("$id", "$anchor", "$dynamicAnchor") if key in node}
+        for path, node in nodes:
+            if "$ref" in node:
+                self._require_local(path, node["$ref"], names)
+        for _, node in nodes:
+            if _combines(node):
+                self._mark_parts(node)
+
+    def _require_local(self, path: str, reference: str, names: set[str]) -> None:
+        if reference == "#" or reference.removeprefix("#") in names:
+            return
+        if not reference.startswith("#"):
+            if any(reference.startswith(name) for name in names):
+                return
+            raise UnusableSchemaError(f"$ref {reference!r} points outside the schema; put its target under $defs", path)
+        try:
+            target(self._root, reference)
+        except (LookupError, TypeError, ValueError):
+            raise UnusableSchemaError(f"$ref {reference!r} points to nothing", path) from None
+
+    def _in_place(self, node: Mapping[str, Any]) -> list[Any]:
+        """Return the subschemas that judge the same value as `node`; None for one that only an id or anchor names."""
+        found: list[Any] = []
+        for key in _IN_PLACE:
+            if key not in node:
+                continue
+            value = node[key]
+            if key == "$ref":
+                found.append(target(self._root, value) if is_pointer(value) else None)
+            elif key == "dependentSchemas":
+                found += value.values()
+            else:
+                found += value if isinstance(value, list) else [value]
+        return found
+
+    def _mark_parts(self, node: Mapping[str, Any]) -> None:
+        pending = self._in_place(node)
+        while pending:
+            part = pending.pop()
+            if isinstance(part, dict) and id(part) not in self._parts:
+                self._parts.add(id(part))
+                pending += self._in_place(part)
+
+    def may_close(self, node: Mapping[str, Any]) -> bool:
+        """Whether forbidding unlisted keys leaves every combination that `node` takes part in satisfiable."""
+        listed = node.get("properties")
+        if listed is None or node.keys() & _OPENING or id(node) in self._parts:
+            return False
+        names = set(node.get("required", ()))
+        pending, seen = self._in_place(node), {id(node)}
+        while pending:
+            part = pending.pop()
+            if part is None or (isinstance(part, dict) and part.keys() & _OPENING):
+                return False
+            if isinstance(part, dict) and id(part) not in seen:
+                seen.add(id(part))
+                names |= {*part.get("properties", ()), *part.get("required", ())}
+                pending += self._in_place(part)
+        least: int = node.get("minProperties", 0)
+        return names <= listed.keys() and least <= len(listed)
+
+
+def longest_choice(node: Mapping[str, Any]) -> int:
+    """Return among how many keys, at most, the next key of an object is chosen; properties are written in order."""
+    longest = run = 1
+    for name in node.get("properties", ()):
+        run = 1 if name in node.get("required", ()) else run + 1
+        longest = max(longest, run)
+    return longest
+
+
+def _combines(node: Mapping[str, Any]) -> bool:
+    applicators = [key for key in _IN_PLACE if key in node]
+    if not applicators:
+        return False
+    own = node.keys() & {"properties", "required", "minProperties", "maxProperties", *_OPENING}
+    return bool(own) or len(applicators) > 1 or (applicators == ["allOf"] and len(node["allOf"]) > 1)
+
+
+def is_pointer(reference: str) -> bool:
+    """Whether a `$ref` is a JSON pointer into the schema itself."""
+    return reference == "#" or reference.startswith("#/")
+
+
+def target(root: Any, pointer: str) -> Any:
+    """Return the subschema that `#/a/b` points to; raises `LookupError` or `ValueError` where there is none."""
+    node = root
+    for part in pointer[1:].split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        node = node[int(key)] if isinstance(node, list) else node[key]
+    return node
+
+
+def closed(node: Any, references: References) -> Any:
+    """Copy a modern schema with every object closed that lists its properties and may be."""
+    if not isinstance(node, dict):
+        return node
+    copy = _mapped(node, lambda child: closed(child, references))
+    if references.may_close(node):
+        copy["additionalProperties"] = False
+        if not copy.keys() & {"type", "enum", "const"}:
+            copy["type"] = "object"
+    return copy
+
+
+def with_exclusive_choices(root: Any) -> Any:
+    """Copy a modern schema, with `anyOf` for every `oneOf` of which no value can satisfy two branches.
+
+    The two then mean the same, and only the first can be a grammar. pydantic writes every tagged union as a `oneOf`.
+    """
+
+    def rewritten(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        copy = _mapped(node, rewritten)
+        if "oneOf" in node and "anyOf" not in node and _are_disjoint(node["oneOf"], root):
+            copy = {("anyOf" if key == "oneOf" else key): value for key, value in copy.items()}
+        return copy
+
+    return rewritten(root)
+
+
+def _are_disjoint(branches: list[Any], root: Any) -> bool:
+    resolved = [_resolved(branch, root) for branch in branches]
+    pairs = ((one, other) for index, one in enumerate(resolved) for other in resolved[:index])
+    return all(_have_no_common_value(one, other) for one, other in pairs)
+
+
+def _resolved(node: Any, root: Any) -> dict[str, Any]:
+    seen: set[str] = set()
+    while isinstance(node, dict) and is_pointer(node.get("$ref", "")) and node["$ref"] not in seen:
+        seen.add(node["$ref"])
+        node = target(root, node["$ref"])
+    return node if isinstance(node, dict) else {}
+
+
+def _have_no_common_value(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    types, other_types = _types(one), _types(other)
+    if types and other_types and not types & other_types:
+        return True
+    if _literals(one) and _literals(other):
+        return not _literals(one) & _literals(other)
+    if types != {"object"} or other_types != {"object"}:
+        return False
+    mine, others = one.get("properties", {}), other.get("properties", {})
+    tags = {*one.get("required", ())} & {*other.get("required", ())} & mine.keys() & others.keys()
+    pairs = [(mine[tag], others[tag]) for tag in tags]
+    return any(isinstance(a, dict) and isinstance(b, dict) and _have_no_common_value(a, b) for a, b in pairs)
+
+
+def _types(node: Mapping[str, Any]) -> set[str]:
+    names = node.get("type", [])
+    found = {names} if isinstance(names, str) else set(names)
+    return found | {"integer"} if "number" in found else found
+
+
+def _literals(node: Mapping[str, Any]) -> set[str]:
+    values = [node["const"]] if "const" in node else node.get("enum", [])
+    return set(values) if all(isinstance(value, str) for value in values) else set()
+
+
+def without_endless_branches(root: Any) -> Any:
+    """Copy a modern schema, with `false` for every subschema that no finite value satisfies; None if the root is one.
+
+    The least fixed point of "this subschema has a finite value" leaves out a list that must contain itself, which a
+    grammar would follow without end.
+    """
+    nodes = {id(node): node for _, node in walk(root)}
+    finite: set[int] = set()
+
+    def has_value(node: Any) -> bool:
+        return id(node) in finite if isinstance(node, dict) else node is not False
+
+    found = True
+    while found:
+        news = {key for key, node in nodes.items() if key not in finite and _has_value(node, root, has_value)}
+        finite |= news
+        found = bool(news)
+
+    def pruned(node: Any) -> Any:
+        if not has_value(node):
+            return False
+        return _mapped(node, pruned) if isinstance(node, dict) else node
+
+    return pruned(root) if has_value(root) else None
+
+
+def _mapped(node: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    copy = dict(node)
+    for key, value in node.items():
+        if key in _MAPS:
+            copy[key] = {name: change(child) for name, child in value.items()}
+        elif key in _LISTS:
+            copy[key] = [change(child) for child in value]
+        elif key in _SINGLE:
+            copy[key] = change(value)
+    return copy
+
+
+def _has_value(node: dict[str, Any], root: Any, known: Callable[[Any], bool]) -> bool:
+    parts = [*node.get("allOf", ())]
+    if is_pointer(node.get("$ref", "")):
+        parts.append(target(root, node["$ref"]))
+    choices = [node[key] for key in ("anyOf", "oneOf") if key in node]
+    if not (all(map(known, parts)) and all(any(map(known, choice)) for choice in choices)):
+        return False
+    if "type" not in node or "const" in node or "enum" in node:
+        return True
+    types = [node["type"]] if isinstance(node["type"], str) else node["type"]
+    return any(_type_has_value(name, node, known) for name in types)
+
+
+def _type_has_value(name: str, node: dict[str, Any], known: Callable[[Any], bool]) -> bool:
+    if name == "object":
+        properties = node.get("properties", {})
+        return all(known(properties.get(required, True)) for required in node.get("required", ()))
+    if name == "array":
+        least, first = node.get("minItems", 0), node.get("prefixItems", [])
+        return all(map(known, first[:least])) and (least <= len(first) or known(node.get("items", True)))
+    return True

@@ -1,0 +1,195 @@
+"""A JSON Schema as a term of a grammar, as strict as the grammar engine allows.
+
+What the term does not enforce is named in `SchemaRule.relaxed`; only validating the result finds what breaks it. Which
+keywords are supported: llguidance, docs/json_schema.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from llguidance import LLMatcher
+
+from hermes_runtime.errors import SchemaError
+from hermes_runtime.json_schema import (
+    References,
+    UnusableSchemaError,
+    closed,
+    longest_choice,
+    modern,
+    walk,
+    with_exclusive_choices,
+    without_endless_branches,
+)
+
+Kind = Literal["arguments", "value"]
+
+# The layout of the training data. White space that the model may choose lets a small model loop on newlines.
+_LAYOUT: Mapping[str, Any] = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+# Properties of a schema that is refused as a whole are checked one by one, at about a millisecond each.
+_MOST_CHECKED = 200
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaRule:
+    """What a grammar enforces of one schema.
+
+    Attributes:
+        lark: A `%json {...}` term.
+        relaxed: One sentence for each part of the schema that the term does not enforce.
+        free: Nothing but the outermost JSON type is enforced.
+        size: Number of subschemas.
+        choice: Among how many keys, at most, the next key of the outermost object is chosen.
+    """
+
+    lark: str
+    relaxed: tuple[str, ...] = ()
+    free: bool = False
+    size: int = 1
+    choice: int = 1
+
+
+def schema_rule(
+    schema: Mapping[str, Any] | bool, *, where: str, kind: Kind = "value", checked: bool = True
+) -> SchemaRule:
+    """Turn a schema into a grammar term: strict, else lenient, else property by property, else of free shape.
+
+    Objects that list their properties and say nothing about others are closed: a model must not invent keys. Where a
+    schema combines objects (`allOf`, `anyOf` beside `properties`), only what provably stays satisfiable is closed.
+
+    Args:
+        schema: JSON Schema of any common draft, as pydantic, TypeScript tools or a person writes it.
+        where: Names the schema in errors, for example `tool 'search'`.
+        checked: Ask the engine what it refuses. Without that the term is the strict one, and may be refused.
+        kind: `arguments` for a tool's parameters, which are an object even where the schema forgets to say so.
+
+    Raises:
+        SchemaError: The schema is broken in itself, refers to something outside itself, or no finite value satisfies
+            it.
+    """
+    try:
+        text = json.dumps(schema if isinstance(schema, bool) else dict(schema), ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SchemaError(f"{where}: the schema is not plain JSON: {error}") from error
+    try:
+        return _rule(text, kind) if checked else _strict_rule(text, kind)
+    except UnusableSchemaError as error:
+        raise SchemaError(f"{where}: {f'{error.path}: ' if error.path else ''}{error.reason}") from error
+
+
+def json_term(schema: Mapping[str, Any], *, lenient: bool = False) -> str:
+    """Return the `%json` term of a schema, in the fixed layout."""
+    return "%json " + _laid_out(schema, lenient=lenient)
+
+
+def _laid_out(schema: Mapping[str, Any], *, lenient: bool) -> str:
+    options = {**_LAYOUT, "lenient": True} if lenient else dict(_LAYOUT)
+    return json.dumps({**schema, "x-guidance": options}, ensure_ascii=False)
+
+
+@lru_cache(maxsize=1024)
+def _strict_rule(text: str, kind: Kind) -> SchemaRule:
+    (narrowest, *_), relaxed = _candidates(text, kind)
+    return _as_rule(narrowest, relaxed)
+
+
+@lru_cache(maxsize=1024)
+def _rule(text: str, kind: Kind) -> SchemaRule:
+    candidates, relaxed = _candidates(text, kind)
+    refusal = ""
+    for candidate in candidates:
+        rule, refusal = _strictest(candidate, relaxed)
+        if rule:
+            return rule
+        if "Unsatisfiable schema" not in refusal:
+            return _loosened(candidate, refusal, relaxed, kind)
+    raise UnusableSchemaError(refusal)
+
+
+def _candidates(text: str, kind: Kind) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the schema closed and as it is, where a finite value satisfies it, and notes on what was left out."""
+    relaxed: list[str] = []
+    try:
+        root = modern(json.loads(text), relaxed)
+    except RecursionError as error:
+        raise UnusableSchemaError("nested too deeply; name the inner parts under $defs") from error
+    if isinstance(root, bool):
+        root = {} if root else {"type": "array", "minItems": 1, "items": False}
+    if kind == "arguments":
+        types = root.get("type", "object")
+        if types != "object" and not (isinstance(types, list) and "object" in types):
+            raise UnusableSchemaError(f"parameters must describe an object, but their type is {types!r}")
+        root["type"] = "object"
+    References(root)  # raises where the schema is malformed, which nothing below could bear
+    root = with_exclusive_choices(root)
+    candidates = [without_endless_branches(each) for each in (closed(root, References(root)), root)]
+    if all(candidate is None for candidate in candidates):
+        raise UnusableSchemaError("no finite JSON value satisfies the schema: it requires itself, or the impossible")
+    return [candidate for candidate in candidates if candidate is not None], relaxed
+
+
+def _as_rule(schema: dict[str, Any], notes: Sequence[str], *, lenient: bool = False) -> SchemaRule:
+    size = sum(1 for _ in walk(schema))
+    return SchemaRule(json_term(schema, lenient=lenient), tuple(notes), size=size, choice=longest_choice(schema))
+
+
+def _strictest(schema: dict[str, Any], relaxed: list[str]) -> tuple[SchemaRule | None, str]:
+    notes, refusal = list(relaxed), ""
+    for lenient in (False, True):
+        refusal, warnings = _check(schema, lenient=lenient)
+        for sign, leave_out in (("min/maxProperties", _leave_out_counts), ("regex parse error", _leave_out_patterns)):
+            if any(sign in text for text in (refusal, *warnings)):
+                notes += leave_out(schema)
+                refusal, warnings = _check(schema, lenient=lenient)
+        if not refusal:
+            return _as_rule(schema, [*notes, *(f"not enforced: {text}" for text in warnings)], lenient=lenient), ""
+    return None, refusal
+
+
+def _leave_out_counts(schema: dict[str, Any]) -> Iterator[str]:
+    # In its lenient mode the engine would count only the properties that are not listed.
+    for path, node in walk(schema):
+        for key in node.keys() & {"minProperties", "maxProperties"} if "properties" in node else ():
+            del node[key]
+            yield f"not enforced: {path}.{key}"
+
+
+def _leave_out_patterns(schema: dict[str, Any]) -> Iterator[str]:
+    for path, node in walk(schema):
+        if "pattern" in node and (error := _check({"type": "string", "pattern": node["pattern"]})[0]):
+            del node["pattern"]
+            yield f"not enforced: {path}.pattern: {error}"
+
+
+def _loosened(schema: dict[str, Any], refusal: str, relaxed: list[str], kind: Kind) -> SchemaRule:
+    definitions: dict[str, Any] = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    properties: dict[str, Any] = {}
+    notes = list(relaxed)
+    if len(schema.get("properties", ())) > _MOST_CHECKED:
+        return _free(schema, refusal, relaxed, kind)
+    for name, value in schema.get("properties", {}).items():
+        error = _check({**definitions, **value}, lenient=True)[0] if isinstance(value, dict) else ""
+        properties[name] = {} if error else value
+        if error:
+            notes.append(f"property {name!r} may hold anything: {error}")
+    rule = _strictest({**schema, "properties": properties}, notes)[0] if properties else None
+    return rule or _free(schema, refusal, relaxed, kind)
+
+
+def _free(schema: dict[str, Any], refusal: str, relaxed: list[str], kind: Kind) -> SchemaRule:
+    free = {"type": "object"} if kind == "arguments" or schema.get("type") == "object" else {}
+    return SchemaRule(json_term(free), (*relaxed, refusal), free=True)
+
+
+def _check(schema: dict[str, Any], *, lenient: bool = False) -> tuple[str, list[str]]:
+    """Return the engine's refusal, or an empty string, and its warnings."""
+    grammar = f'{{"grammars": [{{"json_schema": {_laid_out(schema, lenient=lenient)}}}]}}'
+    failed, messages = LLMatcher.validate_grammar_with_warnings(grammar)
+    if failed:
+        return " ".join(messages[0].split())[:400], []
+    return "", list(dict.fromkeys(messages))

@@ -1,0 +1,324 @@
+"""The AWQ format against a scalar reading of it, and each kernel against float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hermes_runtime.engines.local import int4pack
+from hermes_runtime.engines.local.awq import AwqFormat, AwqWeight, dequantize, pack_codes, quantize, unpack_codes
+from hermes_runtime.engines.local.kernels import (
+    KERNELS,
+    LINEAR_OF_KERNEL,
+    DequantizeLinear,
+    Int4Linear,
+    choose_kernel,
+    reference,
+)
+from hermes_runtime.errors import CheckpointError, EngineError, InvalidRequestError
+
+CPU = torch.device("cpu")
+ROWS = (1, 2, 5, 64)
+# bfloat16 keeps 8 bits: scales, offsets and the result are each rounded to 2^-9.
+BF16_TOLERANCE = 6e-3
+
+
+def random_weight(rows, columns, group, *, zero_point=True, bias=False, scale_dtype=torch.float16, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    words = torch.randint(-(2**31), 2**31 - 1, (rows, columns // 8), dtype=torch.int32, generator=generator)
+    scales = (0.2 + torch.rand(rows // group, columns, generator=generator)) * 0.02
+    zeros = torch.randint(-(2**31), 2**31 - 1, (rows // group, columns // 8), dtype=torch.int32, generator=generator)
+    offset = torch.randn(columns, generator=generator).to(scale_dtype) if bias else None
+    return AwqWeight(words, scales.to(scale_dtype), zeros if zero_point else None, offset)
+
+
+def scalar_dequantize(weight):
+    """The format's definition, one number at a time."""
+
+    def code(words, row, column):
+        word = int(words[row, column // 8]) & 0xFFFFFFFF
+        # AutoAWQ packs columns 0 2 4 6 1 3 5 7 of each eight, lowest nibble first.
+        return (word >> (4 * [0, 2, 4, 6, 1, 3, 5, 7].index(column % 8))) & 15
+
+    dense = torch.empty(weight.in_features, weight.out_features, dtype=torch.float64)
+    for row in range(weight.in_features):
+        group = row // (weight.in_features // weight.scales.shape[0])
+        for column in range(weight.out_features):
+            zero = 8 if weight.qzeros is None else code(weight.qzeros, group, column)
+            dense[row, column] = (code(weight.qweight, row, column) - zero) * float(weight.scales[group, column])
+    return dense
+
+
+def relative_error(found, expected):
+    return float((found.double() - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("zero_point", [True, False])
+def test_dequantize_is_the_scalar_reading_of_the_format(zero_point):
+    weight = random_weight(16, 24, 8, zero_point=zero_point)
+    assert torch.equal(dequantize(weight, torch.float64), scalar_dequantize(weight))
+    assert torch.equal(dequantize(weight, torch.float32).double(), scalar_dequantize(weight))
+
+
+@given(st.integers(1, 9), st.integers(1, 6), st.integers(0, 2**31))
+def test_packing_and_unpacking_are_inverse(rows, words, seed):
+    codes = torch.randint(0, 16, (rows, 8 * words), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+    packed = pack_codes(codes)
+    assert packed.dtype == torch.int32
+    assert torch.equal(unpack_codes(packed), codes)
+    assert torch.equal(pack_codes(unpack_codes(packed)), packed)
+
+
+@pytest.mark.parametrize(("zero_point", "steps"), [(True, 0.5), (False, 0.75)])
+def test_quantize_is_within_a_rounding_step(zero_point, steps):
+    dense = torch.randn(256, 64, generator=torch.Generator().manual_seed(3))
+    weight = quantize(dense, 64, zero_point=zero_point)
+    step = weight.scales.double().repeat_interleave(64, dim=0)
+    # Half a step for the code; zero points and clipped ends cost up to as much again for the outermost values.
+    assert bool(((dequantize(weight, torch.float64) - dense).abs() <= 2 * steps * step).all())
+    assert (weight.qzeros is not None) == zero_point
+    assert torch.equal(
+        dequantize(quantize(dequantize(weight, torch.float32), 64), torch.float64).isnan(), dense.isnan()
+    )
+
+
+def test_quantizing_what_is_already_on_the_grid_is_lossless():
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randint(0, 16, (128, 16), generator=generator)
+    codes[0], codes[1] = 0, 15  # so that the range is the grid's
+    dense = (codes - 6).float() * 0.0625
+    assert torch.equal(dequantize(quantize(dense, 128), torch.float32), dense)
+
+
+@pytest.mark.parametrize(("shape", "group"), [((100, 16), 64), ((64, 12), 64), ((64, 16), 0)])
+def test_quantize_refuses_what_cannot_be_packed(shape, group):
+    with pytest.raises(ValueError, match="cannot be packed"):
+        quantize(torch.zeros(shape), group)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"qweight": torch.zeros(64, 2)},
+        {"scales": torch.ones(2, 8)},
+        {"scales": torch.ones(3, 16)},
+        {"scales": torch.ones(2, 16, dtype=torch.int32)},
+        {"qzeros": torch.zeros(1, 2, dtype=torch.int32)},
+        {"bias": torch.zeros(8)},
+    ],
+)
+def test_tensors_that_do_not_belong_together_are_refused(broken):
+    whole = {"qweight": torch.zeros(64, 2, dtype=torch.int32), "scales": torch.ones(2, 16)}
+    with pytest.raises(ValueError, match=r"qweight|scales|qzeros|bias"):
+        AwqWeight(**(whole | broken))
+
+
+@given(st.integers(1, 70), st.sampled_from([16, 32, 48, 64, 80, 96, 112, 128, 192]), st.integers(0, 2**31))
+def test_the_fast_repack_writes_what_torch_writes(half_rows, columns, seed):
+    generator = torch.Generator().manual_seed(seed)
+    words = torch.randint(-(2**31), 2**31 - 1, (2 * half_rows, columns // 8), dtype=torch.int32, generator=generator)
+    codes = unpack_codes(words).t().to(torch.int32).contiguous()
+    expected = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)
+    assert torch.equal(int4pack.pack_for_cpu(words), expected)
+    saved = int4pack._PIECE_WORDS
+    try:
+        int4pack._PIECE_WORDS = 40  # many pieces, the last one shorter
+        assert torch.equal(int4pack.pack_for_cpu(words), expected)
+    finally:
+        int4pack._PIECE_WORDS = saved
+
+
+def test_the_repack_falls_back_to_torch_where_the_layout_is_unknown(monkeypatch):
+    weight = random_weight(64, 1104, 64)
+    expected = int4pack.pack_for_cpu(weight.qweight)
+    monkeypatch.setattr(int4pack, "cpu_block", lambda: None)
+    assert torch.equal(int4pack.pack_for_cpu(weight.qweight), expected)
+
+
+def test_the_repack_refuses_shapes_that_the_kernel_cannot_take():
+    with pytest.raises(ValueError, match="multiple of 16"):
+        int4pack.pack_for_cpu(torch.zeros(64, 1, dtype=torch.int32))
+
+
+@pytest.mark.parametrize("block", [32, 64])
+def test_the_direct_layout_of_either_block_size_holds_each_code_once(block):
+    """The layout of the AVX2 and of the AVX-512 kernel, read back by its definition."""
+    words = random_weight(6, 128, 2).qweight
+    packed = torch.empty(128 // block, 6, block // 8, dtype=torch.int32)
+    int4pack._pack_directly(words, block, packed)
+    read = packed.view(torch.uint8).view(128 // block, 6, block // 32, 16).to(torch.int32)
+    if block == 64:  # bytes 0..15 hold columns d and d + 32, bytes 16..31 columns d + 16 and d + 48
+        columns = torch.cat([read[:, :, 0] & 15, read[:, :, 1] & 15, read[:, :, 0] >> 4, read[:, :, 1] >> 4], dim=-1)
+    else:
+        columns = torch.cat([read[:, :, 0] & 15, read[:, :, 0] >> 4], dim=-1)
+    assert torch.equal(columns.transpose(0, 1).flatten(1).to(torch.uint8), unpack_codes(words))
+
+
+def test_the_cuda_layout_is_read_off_whatever_torch_writes(monkeypatch):
+    """The device's packing is a permutation within tiles; here another one stands in for it."""
+    shuffle = torch.randperm(1024, generator=torch.Generator().manual_seed(5))
+
+    def pack(codes):
+        rows, columns = codes.shape
+        tiles = codes.view(rows // 8, 8, columns // 128, 128).transpose(1, 2).flatten(2)[..., shuffle]
+        nibbles = tiles.view(rows // 8, columns // 128, 32, 4, 8).long() << (4 * torch.arange(8))
+        return nibbles.sum(-1).to(torch.uint32).view(torch.int32)
+
+    monkeypatch.setattr(int4pack, "_pack_tiles", pack)
+    int4pack.cuda_tile_order.cache_clear()
+    weight = random_weight(256, 64, 128)
+    layer = Int4Linear(weight, CPU, torch.bfloat16)
+    layer.packed = int4pack.pack_for_cuda(weight.qweight)
+    try:
+        codes = int4pack.unpack_from_cuda(layer.packed, int4pack.cuda_tile_order(CPU))
+        dense = layer.dense()
+    finally:
+        int4pack.cuda_tile_order.cache_clear()
+    assert torch.equal(codes, unpack_codes(weight.qweight).t())
+    assert relative_error(dense, dequantize(weight, torch.float64).t()) < BF16_TOLERANCE
+
+
+LINEARS = ["torch", "dequantize", "dense"]
+
+
+@pytest.mark.parametrize("kernel", LINEARS)
+@pytest.mark.parametrize("rows", ROWS)
+@settings(max_examples=12)
+@given(
+    group=st.sampled_from([32, 64, 128, 256]),
+    groups=st.integers(1, 3),
+    columns=st.sampled_from([16, 48, 64, 144]),
+    zero_point=st.booleans(),
+    bias=st.booleans(),
+    scale_dtype=st.sampled_from([torch.float16, torch.bfloat16]),
+)
+def test_every_kernel_agrees_with_float64(kernel, rows, group, groups, columns, zero_point, bias, scale_dtype):
+    weight = random_weight(
+        group * groups, columns, group, zero_point=zero_point, bias=bias, scale_dtype=scale_dtype, seed=group + columns
+    )
+    x = torch.randn(1, rows, weight.in_features, generator=torch.Generator().manual_seed(rows)).bfloat16()
+    layer = LINEAR_OF_KERNEL[kernel](weight, CPU, torch.bfloat16)
+    y = layer(x)
+    assert y.dtype == torch.bfloat16
+    assert y.shape == (1, rows, columns)
+    assert relative_error(y, reference(x, weight)) < BF16_TOLERANCE
+
+
+@pytest.mark.parametrize("kernel", ["dequantize", "dense"])
+def test_dense_kernels_are_exact_in_float32(kernel):
+    weight = random_weight(256, 80, 64, bias=True)
+    x = torch.randn(5, 256)
+    assert relative_error(LINEAR_OF_KERNEL[kernel](weight, CPU, torch.float32)(x), reference(x, weight)) < 1e-6
+
+
+def test_the_int4_kernel_gets_codes_and_zero_points_exactly():
+    """With scales and activations that bfloat16 holds, nothing is rounded before the sum."""
+    weight = random_weight(128, 64, 128)
+    power_of_two = torch.full_like(weight.scales, 0.25)
+    weight = AwqWeight(weight.qweight, power_of_two, weight.qzeros)
+    x = torch.eye(128).bfloat16()
+    assert torch.equal(Int4Linear(weight, CPU, torch.bfloat16)(x).double(), dequantize(weight, torch.float64))
+
+
+def test_the_int4_kernel_keeps_the_callers_type():
+    weight = random_weight(64, 32, 64)
+    x = torch.randn(3, 64)
+    y = Int4Linear(weight, CPU, torch.float32)(x)
+    assert y.dtype == torch.float32
+    assert relative_error(y, reference(x, weight)) < BF16_TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("group", "columns", "takes"), [(16, 64, False), (96, 64, True), (512, 64, True), (64, 24, False)]
+)
+def test_shapes_that_torchs_kernel_does_not_take_are_dequantized(group, columns, takes):
+    weight = random_weight(2 * group, columns, group)
+    layer = LINEAR_OF_KERNEL["torch"](weight, CPU, torch.bfloat16)
+    assert isinstance(layer, Int4Linear if takes else DequantizeLinear)
+    x = torch.randn(3, 2 * group).bfloat16()
+    assert relative_error(layer(x), reference(x, weight)) < BF16_TOLERANCE
+
+
+def test_inputs_that_are_not_contiguous_are_taken():
+    weight = random_weight(64, 32, 64)
+    x = torch.randn(64, 2, 3).bfloat16().permute(2, 1, 0)
+    assert relative_error(Int4Linear(weight, CPU, torch.bfloat16)(x), reference(x, weight)) < BF16_TOLERANCE
+
+
+@pytest.mark.parametrize("zero_point", [True, False])
+@pytest.mark.parametrize("rows", ROWS)
+def test_autoawqs_own_layer_agrees_with_float64(rows, zero_point):
+    pytest.importorskip("awq")
+    weight = random_weight(256, 64, 64, zero_point=zero_point, bias=True)
+    x = torch.randn(1, rows, 256).bfloat16()
+    layer = LINEAR_OF_KERNEL["autoawq"](weight, CPU, torch.bfloat16)
+    assert relative_error(layer(x), reference(x, weight)) < BF16_TOLERANCE
+
+
+def test_our_packing_is_what_autoawq_reads_and_writes():
+    gemm = pytest.importorskip("awq.modules.linear.gemm")
+    packing = pytest.importorskip("awq.utils.packing_utils")
+    weight = random_weight(128, 32, 64)
+    theirs = packing.dequantize_gemm(weight.qweight, weight.qzeros, weight.scales, 4, 64)
+    assert torch.equal(theirs, dequantize(weight, torch.float16))
+    linear = torch.nn.Linear(128, 32, bias=False)
+    linear.weight.data = dequantize(weight, torch.float32).t().contiguous()
+    packed = gemm.WQLinear_GEMM.from_linear(linear, 4, 64, scales=weight.scales.float(), zeros=weight.zeros().float())
+    assert torch.equal(packed.qweight, weight.qweight)
+    assert torch.equal(packed.qzeros, weight.qzeros)
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, "gptq"),
+        ({"quant_method": "bitsandbytes"}, "bitsandbytes"),
+        ({"quant_method": "compressed-tensors"}, "compressed-tensors"),
+        ({"quant_method": "awq", "bits": 8}, "8-bit"),
+        ({"w_bit": 3}, "3-bit"),
+        ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "gemv"),
+        ({"quant_method": "awq", "bits": 4, "version": "marlin"}, "marlin"),
+        ({"quant_method": "awq", "bits": 4, "format": "gemv_fast"}, "gemv_fast"),
+        ({"quant_method": "awq", "group_size": 0}, "group size is 0"),
+        ({"quant_method": "awq", "group_size": "128"}, "group size is '128'"),
+    ],
+)
+def test_other_formats_are_refused_by_name(config, names):
+    with pytest.raises(CheckpointError, match=names):
+        AwqFormat.from_config(config)
+
+
+def test_both_spellings_of_the_format_are_read():
+    old = AwqFormat.from_config({"zero_point": False, "q_group_size": 64, "w_bit": 4, "version": "GEMM"})
+    new = AwqFormat.from_config(
+        {"quant_method": "AWQ", "zero_point": False, "group_size": 64, "bits": 4, "format": "gemm"}
+    )
+    assert old == new == AwqFormat(group_size=64, zero_point=False)
+
+
+@pytest.mark.parametrize("kernel", [None, "auto"])
+def test_the_default_kernel_is_torchs(kernel):
+    assert choose_kernel(kernel, CPU) == "torch"
+    assert choose_kernel(kernel, torch.device("mps")) == "dequantize"
+
+
+def test_an_unknown_kernel_lists_the_known_ones():
+    with pytest.raises(InvalidRequestError, match="marlin") as caught:
+        choose_kernel("marlin", CPU)
+    assert all(name in str(caught.value) for name in KERNELS)
+
+
+@pytest.mark.parametrize(("kernel", "package"), [("autoawq", "awq"), ("gptqmodel", "gptqmodel")])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(kernel, package, monkeypatch):
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else object())
+    with pytest.raises(EngineError, match=rf"pip install 'hermes-adapters\[{kernel}\]'"):
+        choose_kernel(kernel, CPU)
+
+
+def test_torchs_kernel_is_refused_on_a_device_without_it():
+    with pytest.raises(EngineError, match="dequantize"):
+        choose_kernel("torch", torch.device("mps"))
