@@ -1,0 +1,33 @@
+"""Local Hermes models as LangChain chat models."""
+
+from __future__ import annotations
+
+from langchain_hermes._errors import (
+    HermesCheckpointError,
+    HermesContextOverflowError,
+    HermesDeviceMemoryError,
+    HermesEngineError,
+    HermesInvalidRequestError,
+    HermesModelNotFoundError,
+    HermesSchemaError,
+    HermesTimeoutError,
+    HermesToolChoiceError,
+)
+from langchain_hermes._registry import register_provider
+from langchain_hermes._version import __version__
+from langchain_hermes.chat_models import ChatHermes
+
+__all__ = [
+    "ChatHermes",
+    "HermesCheckpointError",
+    "HermesContextOverflowError",
+    "HermesDeviceMemoryError",
+    "HermesEngineError",
+    "HermesInvalidRequestError",
+    "HermesModelNotFoundError",
+    "HermesSchemaError",
+    "HermesTimeoutError",
+    "HermesToolChoiceError",
+    "__version__",
+    "register_provider",
+]

@@ -1,0 +1,127 @@
+"""What one call of the model depends on: its fields, what was bound or passed for this call, and the conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import BaseMessage
+
+from hermes_runtime.dialects import resolve_dialect
+from hermes_runtime.engines.base import GenerationRequest, SamplingParams
+from hermes_runtime.errors import InvalidRequestError
+from hermes_runtime.grammar import MAX_CALLS
+from hermes_runtime.turn import TurnRequest
+from langchain_hermes._messages import to_runtime_messages
+from langchain_hermes._tools import response_schema, to_openai_tools
+
+if TYPE_CHECKING:
+    from langchain_hermes.chat_models import ChatHermes
+
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+_PER_CALL = frozenset(
+    (
+        *_SAMPLING,
+        "model",
+        "dialect",
+        "max_tokens",
+        "seed",
+        "timeout",
+        "max_retries",
+        "constrained",
+        "max_repairs",
+        "logprobs",
+        "top_logprobs",
+    )
+)
+_OF_TOOLS = frozenset(("tools", "tool_choice", "parallel_tool_calls", "max_calls", "response_format"))
+_OF_FORM = frozenset(("regex", "choices"))
+# LangChain's own, consumed before or beside the model: which way to stream, and what tracers are told.
+_OF_LANGCHAIN = frozenset(("stream", "ls_structured_output_format", "structured_output_format"))
+
+
+class CallOptions:
+    """The fields of a model with the options of one call laid over them; a None for one call changes nothing.
+
+    Raises:
+        InvalidRequestError: An option that nobody here honors, by name.
+    """
+
+    def __init__(self, model: ChatHermes, given: Mapping[str, Any]) -> None:
+        unknown = sorted(given.keys() - _PER_CALL - _OF_TOOLS - _OF_FORM - _OF_LANGCHAIN)
+        if unknown:
+            raise InvalidRequestError(
+                f"unknown options {', '.join(map(repr, unknown))}; "
+                f"a call takes stop, {', '.join(sorted(_PER_CALL | _OF_TOOLS | _OF_FORM))}"
+            )
+        self._model = model
+        self._given = {name: value for name, value in given.items() if value is not None}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._given[name] if name in self._given else getattr(self._model, name)
+
+    def turn_request(self, messages: Sequence[BaseMessage], stop: Sequence[str] | str | None) -> TurnRequest:
+        """Return the turn to run.
+
+        Raises:
+            InvalidRequestError: A message or option that cannot be honored.
+        """
+        self.check()
+        return TurnRequest(
+            messages=to_runtime_messages(messages),
+            tools=to_openai_tools(self._given.get("tools", ())),
+            tool_choice=self._given.get("tool_choice"),
+            parallel_tool_calls=self._given.get("parallel_tool_calls", True),
+            max_calls=self._given.get("max_calls", MAX_CALLS),
+            schema=response_schema(self._given.get("response_format")),
+            regex=self._given.get("regex"),
+            choices=self._given.get("choices"),
+            dialect=self["dialect"],
+            constrained=self["constrained"],
+            sampling=self._sampling(),
+            max_tokens=self["max_tokens"],
+            stop=self._stop(stop),
+            seed=self["seed"],
+            timeout=self["timeout"],
+            logprobs=self._logprobs(),
+            max_repairs=self["max_repairs"],
+        )
+
+    def check(self) -> None:
+        """Refuse what no call could honor, without a conversation or an engine.
+
+        Raises:
+            InvalidRequestError: Names the option and its value.
+        """
+        resolve_dialect(self["dialect"])
+        for name in ("max_retries", "max_repairs"):
+            if isinstance(self[name], bool) or not isinstance(self[name], int) or self[name] < 0:
+                raise InvalidRequestError(f"{name} must be an integer of at least 0, got {self[name]!r}")
+        switches = {"constrained": self["constrained"], **self._given}
+        for name in ("constrained", "parallel_tool_calls", "logprobs"):
+            if not isinstance(switches.get(name, True), bool):
+                raise InvalidRequestError(f"{name} must be True or False, got {switches[name]!r}")
+        # A request of any prompt: the engines' own checks are the only ones.
+        GenerationRequest(
+            prompt_ids=(0,),
+            sampling=self._sampling(),
+            stop=self._stop(None),
+            max_tokens=self["max_tokens"],
+            logprobs=self._logprobs(),
+            timeout=self["timeout"],
+        )
+
+    def _sampling(self) -> SamplingParams:
+        return SamplingParams(**{name: self[name] for name in _SAMPLING})
+
+    def _stop(self, stop: Sequence[str] | str | None) -> tuple[str, ...]:
+        chosen = self["stop"] if stop is None else stop
+        return (chosen,) if isinstance(chosen, str) else tuple(chosen or ())
+
+    def _logprobs(self) -> int | None:
+        alternatives = self["top_logprobs"]
+        if alternatives is not None and self["logprobs"] is False:
+            raise InvalidRequestError("top_logprobs needs logprobs, which is False; leave it out or set it to True")
+        if alternatives is not None:
+            return int(alternatives)
+        return 0 if self["logprobs"] else None

@@ -1,0 +1,51 @@
+"""What LangChain is told of the model's abilities; agents and middleware decide by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.language_models.model_profile import ModelProfile
+
+from hermes_runtime.dialects import resolve_dialect
+from hermes_runtime.engines.registry import loaded_engine
+from hermes_runtime.engines.window import stated_context_window
+
+
+def profile_of(engine_options: Mapping[str, Any], *, constrained: bool, dialect: str) -> ModelProfile:
+    """Return the profile; nothing is loaded and nothing is fetched for it.
+
+    Args:
+        engine_options: As `load_engine` takes them.
+        constrained: Forced calls and answers that follow a schema are kept by the constraint, and only by it.
+        dialect: One of them reasons aloud.
+    """
+    profile = ModelProfile(
+        open_weights=True,
+        text_inputs=True,
+        image_inputs=False,
+        image_url_inputs=False,
+        pdf_inputs=False,
+        audio_inputs=False,
+        video_inputs=False,
+        image_tool_message=False,
+        pdf_tool_message=False,
+        text_outputs=True,
+        image_outputs=False,
+        audio_outputs=False,
+        video_outputs=False,
+        reasoning_output=resolve_dialect(dialect).scratch_pad,
+        tool_calling=True,
+        tool_choice=constrained,
+        structured_output=constrained,
+        temperature=True,
+    )
+    window = _context_window(engine_options)
+    return profile if window is None else {**profile, "max_input_tokens": window}
+
+
+def _context_window(engine_options: Mapping[str, Any]) -> int | None:
+    if engine_options["context_window"] is not None:
+        return int(engine_options["context_window"])
+    loaded = loaded_engine(**engine_options)
+    return stated_context_window(engine_options["model"]) if loaded is None else loaded.context_window

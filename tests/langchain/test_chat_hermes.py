@@ -1,0 +1,337 @@
+"""Every path through ChatHermes says the same, and stopping a path stops the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import reduce
+from operator import add
+
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_callback
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage, message_chunk_to_message
+
+from hermes_runtime.engines import registry
+from langchain_hermes import ChatHermes, HermesTimeoutError
+from tests.scripted_engine import ScriptedEngine
+
+
+def get_weather(city: str) -> str:
+    """Say how the weather is.
+
+    Args:
+        city: Where.
+    """
+    return f"{city}: rain"
+
+
+def call_block(city):
+    return "<tool_call>\n{'arguments': {'city': '%s'}, 'name': 'get_weather'}\n</tool_call>" % city  # noqa: UP031
+
+
+PLAIN = "Good evening, wörld 😀."
+TWO_CALLS = f"Let me see.\n{call_block('Oslo')}\n{call_block('Rome')}"
+PATHS = {}
+
+
+def path(function):
+    PATHS[function.__name__] = function
+    return function
+
+
+@path
+def invoked(llm, text):
+    return llm.invoke(text)
+
+
+@path
+def streamed(llm, text):
+    return message_chunk_to_message(reduce(add, llm.stream(text)))
+
+
+@path
+def ainvoked(llm, text):
+    return asyncio.run(llm.ainvoke(text))
+
+
+@path
+def astreamed(llm, text):
+    async def run():
+        return [chunk async for chunk in llm.astream(text)]
+
+    return message_chunk_to_message(reduce(add, asyncio.run(run())))
+
+
+@path
+def invoked_as_stream(llm, text):
+    return llm.invoke(text, stream=True)
+
+
+def said(message):
+    """Return what must be equal on every path; ids and the errors that chunks cannot carry are left out."""
+    metadata = {key: value for key, value in message.response_metadata.items() if key != "tool_call_problems"}
+    return {
+        "content": [
+            {key: value for key, value in block.items() if key not in ("id", "index", "error")}
+            for block in message.content_blocks
+        ],
+        "calls": [(call["name"], call["args"]) for call in message.tool_calls],
+        "invalid": [(call["name"], call["args"]) for call in message.invalid_tool_calls],
+        "usage": message.usage_metadata,
+        "metadata": metadata,
+        "additional": message.additional_kwargs,
+    }
+
+
+@pytest.mark.parametrize("output_version", ["v0", "v1"])
+@pytest.mark.parametrize(
+    ("reply", "options"),
+    [
+        (PLAIN, {}),
+        ("", {}),
+        (TWO_CALLS, {}),
+        (call_block("Oslo"), {}),
+        (call_block("Oslo"), {"max_tokens": 25}),
+        (TWO_CALLS, {"max_tokens": 55}),
+        (PLAIN, {"stop": ["wörld"]}),
+        (PLAIN, {"logprobs": True, "top_logprobs": 2}),
+        ("<scratch_pad>\nLet me think.\n</scratch_pad>\n" + call_block("Oslo"), {"dialect": "scratch_pad"}),
+    ],
+)
+def test_all_paths_give_the_same_message(scripted, reply, options, output_version):
+    llm, engine = scripted(lambda prompt: reply, output_version=output_version, **options)
+    bound = llm.bind_tools([get_weather])
+    expected = said(bound.invoke("How is the weather?"))
+    for name, run in PATHS.items():
+        assert said(run(bound, "How is the weather?")) == expected, name
+    assert len({request.constraint for request in engine.requests}) == 1
+
+
+def test_two_calls_have_ids_of_their_own_and_no_markup_stays(scripted):
+    llm, _ = scripted([TWO_CALLS])
+    message = llm.bind_tools([get_weather]).invoke("Oslo and Rome?")
+    assert message.content == "Let me see.\n"
+    assert [call["args"] for call in message.tool_calls] == [{"city": "Oslo"}, {"city": "Rome"}]
+    assert len({call["id"] for call in message.tool_calls}) == 2
+    assert message.response_metadata["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize("output_version", ["v0", "v1"])
+def test_event_protocol_gives_text_and_parallel_calls(scripted, output_version):
+    llm, _ = scripted([TWO_CALLS, TWO_CALLS], output_version=output_version)
+    bound = llm.bind_tools([get_weather])
+    stream = bound.stream_events("Oslo and Rome?", version="v3")
+    assert "".join(stream.text) == "Let me see.\n"
+    message = stream.output
+    assert [call["args"] for call in message.tool_calls] == [{"city": "Oslo"}, {"city": "Rome"}]
+    assert message.usage_metadata["output_tokens"] > 0
+
+    async def run():
+        return await (await bound.astream_events("Oslo and Rome?", version="v3")).output
+
+    assert [call["args"] for call in asyncio.run(run()).tool_calls] == [{"city": "Oslo"}, {"city": "Rome"}]
+
+
+@pytest.mark.parametrize("max_tokens", [*range(6, 24, 3), 25, 26])
+def test_a_call_cut_anywhere_is_a_call_on_no_path(scripted, max_tokens):
+    llm, engine = scripted(lambda prompt: call_block("Oslo"), max_tokens=max_tokens)
+    bound = llm.bind_tools([get_weather])
+    messages = [streamed(bound, "x"), invoked(bound, "x"), bound.stream_events("x", version="v3").output]
+    for message in messages:
+        assert message.tool_calls == []
+        assert message.response_metadata["finish_reason"] == "length"
+    assert {run.tokens_made for run in engine.runs} == {max_tokens}
+
+
+def test_an_invalid_call_says_why_and_has_an_id(scripted):
+    llm, _ = scripted([call_block("Oslo")], max_tokens=25)
+    message = llm.bind_tools([get_weather]).invoke("x")
+    (invalid,) = message.invalid_tool_calls
+    assert invalid["error"].startswith("truncated: ")
+    assert message.response_metadata["tool_call_problems"] == {invalid["id"]: [invalid["error"]]}
+
+
+def test_text_flows_token_by_token(scripted):
+    llm, engine = scripted([PLAIN], engine_options={"pause_after": 3})
+    stream = llm.stream("Hi")
+    first = next(stream)
+    assert PLAIN.startswith(first.text)
+    assert first.text
+    engine.resume()
+    assert first.text + "".join(chunk.text for chunk in stream) == PLAIN
+
+
+def test_streamed_tokens_reach_callbacks(scripted):
+    class Listener(BaseCallbackHandler):
+        def __init__(self):
+            self.tokens = []
+
+        def on_llm_new_token(self, token, **kwargs):
+            self.tokens.append(token)
+
+    llm, _ = scripted([PLAIN, PLAIN])
+    listener = Listener()
+    list(llm.stream("Hi", config={"callbacks": [listener]}))
+    assert "".join(listener.tokens) == PLAIN
+    llm.stream_events("Hi", version="v3", config={"callbacks": [listener]}).output  # noqa: B018 - reading it runs the stream
+    assert "".join(listener.tokens) == PLAIN * 2
+
+
+def test_usage_reaches_the_callback_that_sums_it(scripted):
+    llm, _ = scripted(lambda prompt: PLAIN)
+    with get_usage_metadata_callback() as callback:
+        first = llm.invoke("Hi").usage_metadata
+        list(llm.stream("Hi"))
+    assert callback.usage_metadata["scripted"]["total_tokens"] == 2 * first["total_tokens"]
+
+
+async def test_the_older_event_protocol_tells_every_token(scripted):
+    llm, _ = scripted([PLAIN])
+    events = [event async for event in llm.astream_events("Hi", version="v2")]
+    assert "".join(event["data"]["chunk"].text for event in events if event["event"] == "on_chat_model_stream") == PLAIN
+    assert events[-1]["event"] == "on_chat_model_end"
+    assert events[-1]["data"]["output"].content == PLAIN
+
+
+def test_an_explicit_streaming_false_yields_one_whole_message(scripted):
+    llm, _ = scripted([PLAIN], streaming=False)
+    (message,) = llm.stream("Hi")
+    assert message.content == PLAIN
+
+
+def test_usage_counts_the_prompt_the_answer_and_what_was_cached(scripted):
+    llm, engine = scripted([PLAIN], engine_options={"cached_tokens": 4})
+    usage = llm.invoke("Hi").usage_metadata
+    assert usage["input_tokens"] == len(engine.requests[0].prompt_ids)
+    assert usage["output_tokens"] == engine.runs[0].tokens_made
+    assert usage["input_token_details"] == {"cache_read": 4}
+
+
+def test_the_next_prompt_extends_the_last_one_token_for_token(scripted):
+    llm, engine = scripted([TWO_CALLS, "Rain in both."])
+    bound = llm.bind_tools([get_weather])
+    history = [HumanMessage("Oslo and Rome?")]
+    answer = bound.invoke(history)
+    results = [ToolMessage("rain", tool_call_id=call["id"]) for call in answer.tool_calls]
+    bound.invoke([*history, answer, *results])
+    first, second = (request.prompt_ids for request in engine.requests)
+    made = tuple(engine.tokenizer.encode(TWO_CALLS, add_special_tokens=False))
+    assert second[: len(first) + len(made)] == first + made
+
+
+# Stopping
+
+
+def test_closing_a_stream_stops_the_engine(scripted):
+    llm, engine = scripted([PLAIN], engine_options={"pause_after": 3})
+    stream = llm.stream("Hi")
+    next(stream)
+    stream.close()
+    engine.runs[0].wait_ended()
+    assert engine.runs[0].finish_reason == "cancelled"
+
+
+def test_leaving_a_loop_stops_the_engine(scripted):
+    llm, engine = scripted([PLAIN], engine_options={"pause_after": 3})
+    for _ in llm.stream("Hi"):
+        break
+    engine.runs[0].wait_ended()
+    assert engine.runs[0].finish_reason == "cancelled"
+
+
+async def test_closing_an_async_stream_stops_the_engine(scripted):
+    llm, engine = scripted([PLAIN], engine_options={"pause_after": 3})
+    stream = llm.astream("Hi")
+    await anext(stream)
+    await stream.aclose()
+    await asyncio.to_thread(engine.runs[0].wait_ended)
+    assert engine.runs[0].finish_reason == "cancelled"
+
+
+@pytest.mark.parametrize("options", [{}, {"stream": True}])
+async def test_cancelling_a_task_stops_the_engine(scripted, options):
+    llm, engine = scripted([PLAIN], engine_options={"pause_after": 2})
+    task = asyncio.create_task(llm.ainvoke("Hi", **options))
+    await asyncio.to_thread(engine.wait_requests, 1)
+    await asyncio.to_thread(engine.runs[0].wait_stalled)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.to_thread(engine.runs[0].wait_ended)
+    assert engine.runs[0].finish_reason == "cancelled"
+
+
+def test_a_timeout_is_the_frameworks_timeout_and_the_model_still_answers(scripted):
+    from langchain_core.exceptions import ModelTimeoutError
+
+    llm, engine = scripted([PLAIN, PLAIN], engine_options={"pause_after": 2}, max_retries=3)
+    with pytest.raises(ModelTimeoutError) as raised:
+        llm.invoke("Hi", timeout=0.01)
+    assert isinstance(raised.value, HermesTimeoutError)
+    assert isinstance(raised.value, TimeoutError)
+    assert len(engine.requests) == 1
+    engine.resume()
+    assert llm.invoke("Hi").content == PLAIN
+
+
+# Concurrency
+
+
+async def test_calls_run_side_by_side_on_one_loop_without_threads_of_their_own(scripted):
+    llm, engine = scripted(lambda prompt: PLAIN, engine_options={"pause_after": 1})
+    await llm.ainvoke("Hi", max_tokens=1)  # the engine is loaded in a thread
+    before = {thread.name for thread in threading.enumerate()}
+    tasks = [asyncio.create_task(llm.ainvoke("Hi")) for _ in range(20)]
+    await asyncio.to_thread(engine.wait_requests, 21)
+    new = {thread.name for thread in threading.enumerate()} - before
+    assert all(name.startswith("scripted-") for name in new)
+    engine.resume()
+    assert [message.content for message in await asyncio.gather(*tasks)] == [PLAIN] * 20
+
+
+def test_a_batch_keeps_its_order(scripted):
+    llm, _ = scripted(lambda prompt: prompt.rsplit("user\n")[-1].partition("<|im_end|>")[0])
+    assert [message.content for message in llm.batch([f"number {i}" for i in range(6)])] == [
+        f"number {i}" for i in range(6)
+    ]
+
+
+async def test_the_loop_goes_on_while_the_engine_loads(scripted, monkeypatch):
+    llm, engine = scripted([PLAIN])
+    may_load = threading.Event()
+
+    def load(model, **options):
+        assert may_load.wait(30), "the loop was blocked"
+        return engine
+
+    monkeypatch.setitem(registry._FACTORIES, "local", load)
+    task = asyncio.create_task(llm.ainvoke("Hi"))
+    await asyncio.sleep(0)
+    may_load.set()
+    assert (await task).content == PLAIN
+
+
+def test_a_stream_may_call_the_model_while_it_is_read(scripted):
+    llm, _ = scripted(lambda prompt: PLAIN)
+    inner = [llm.invoke("again").content for _ in llm.stream("Hi")]
+    assert set(inner) == {PLAIN}
+
+
+def test_two_models_of_one_name_share_one_engine(monkeypatch, mistral_tokenizer):
+    loads = []
+
+    def load(model, **options):
+        loads.append((model, options))
+        return ScriptedEngine(mistral_tokenizer, lambda prompt: PLAIN)
+
+    monkeypatch.setattr(registry, "_ENGINES", {})
+    monkeypatch.setitem(registry._FACTORIES, "local", load)
+    for _ in range(2):
+        ChatHermes(model="one", device="cpu", context_window=4096).invoke("Hi")
+    ChatHermes(model="one").invoke("Hi", model="other")
+    assert loads == [("one", {"device": "cpu", "context_window": 4096}), ("other", {})]
+
+
+def test_answers_are_what_the_type_says(scripted):
+    llm, _ = scripted([PLAIN])
+    assert type(llm.invoke("Hi")) is AIMessage

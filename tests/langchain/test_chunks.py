@@ -1,0 +1,199 @@
+"""The laws of chunks, for any events: their sum is the message, and what must not run never does."""
+
+from __future__ import annotations
+
+import json
+from functools import reduce
+from operator import add
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from langchain_core.language_models._compat_bridge import chunks_to_events
+from langchain_core.messages import AIMessageChunk, message_chunk_to_message
+from langchain_core.utils.json import parse_partial_json
+
+from hermes_runtime.engines.base import TokenLogprob, Usage
+from hermes_runtime.messages import InvalidToolCall, ToolCall, new_call_id
+from hermes_runtime.parser import InvalidToolCallEvent, ReasoningDelta, TextDelta, ToolCallEvent
+from hermes_runtime.turn import TurnResult
+from langchain_hermes._chunks import ChunkWriter, without_poison
+
+TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+CALL = st.builds(
+    lambda name, arguments, problems: ToolCallEvent(ToolCall(new_call_id(), name, arguments, problems)),
+    TEXT,
+    st.dictionaries(TEXT, JSON, max_size=3),
+    st.just(()) | st.just(("type: $.x: not a number",)),
+)
+RAW = TEXT | st.just("") | st.dictionaries(TEXT, JSON, max_size=2).map(json.dumps)
+INVALID = st.builds(
+    lambda name, raw: InvalidToolCallEvent(InvalidToolCall(new_call_id(), name, raw, "truncated: cut off")),
+    TEXT | st.none(),
+    RAW,
+)
+EVENTS = st.lists(st.builds(TextDelta, TEXT) | st.builds(ReasoningDelta, TEXT) | CALL | INVALID, max_size=8)
+
+
+def turn(events, **changes):
+    """Return the events with the result that a turn would end in."""
+    calls = tuple(event.call for event in events if isinstance(event, ToolCallEvent))
+    result = {
+        "content": "".join(event.text for event in events if isinstance(event, TextDelta)),
+        "reasoning": "".join(event.text for event in events if isinstance(event, ReasoningDelta)),
+        "tool_calls": calls,
+        "invalid_tool_calls": tuple(event.call for event in events if isinstance(event, InvalidToolCallEvent)),
+        "finish_reason": "tool_calls" if calls else "stop",
+        "usage": Usage(12, 5, 8),
+        "repairs": 0,
+        "token_ids": (1, 2),
+        "logprobs": None,
+    }
+    return [*events, TurnResult(**{**result, **changes})]
+
+
+def chunks(events, *, as_blocks=False):
+    writer = ChunkWriter("a-model", as_blocks=as_blocks)
+    return [writer.chunk(event) for event in events]
+
+
+def message(events, *, as_blocks=False):
+    return ChunkWriter("a-model", as_blocks=as_blocks).result(events).generations[0].message
+
+
+def without_errors(invalid_tool_calls):
+    return [{**call, "error": None} for call in invalid_tool_calls]
+
+
+@given(EVENTS, st.booleans())
+def test_chunks_add_up_to_the_message(events, as_blocks):
+    events = turn(events)
+    whole = message(events, as_blocks=as_blocks)
+    streamed = message_chunk_to_message(reduce(add, [chunk.message for chunk in chunks(events, as_blocks=as_blocks)]))
+    assert streamed.content == whole.content
+    assert streamed.content_blocks == whole.content_blocks
+    assert streamed.tool_calls == whole.tool_calls
+    assert without_errors(streamed.invalid_tool_calls) == without_errors(whole.invalid_tool_calls)
+    assert streamed.response_metadata == whole.response_metadata
+    assert streamed.usage_metadata == whole.usage_metadata
+    assert streamed.additional_kwargs == whole.additional_kwargs
+
+
+@given(EVENTS, st.booleans())
+def test_the_message_says_what_the_turn_said(events, as_blocks):
+    events = turn(events)
+    result, whole = events[-1], message(events, as_blocks=as_blocks)
+    assert whole.text == result.content
+    assert [(call["id"], call["name"], call["args"]) for call in whole.tool_calls] == [
+        (call.id, call.name, call.arguments) for call in result.tool_calls
+    ]
+    assert [
+        (call["id"], call["name"], without_poison(call["args"]), call["error"]) for call in whole.invalid_tool_calls
+    ] == [(call.id, call.name, call.arguments, call.error) for call in result.invalid_tool_calls]
+    reasoning = "".join(block["reasoning"] for block in whole.content_blocks if block["type"] == "reasoning")
+    assert reasoning == result.reasoning
+
+
+@given(EVENTS, st.booleans())
+def test_no_partial_sum_ever_shows_an_invalid_call_as_a_call(events, as_blocks):
+    events = turn(events)
+    valid = {call.id for call in events[-1].tool_calls}
+    so_far = AIMessageChunk("")
+    for chunk in chunks(events, as_blocks=as_blocks):
+        assert {call["id"] for call in chunk.message.tool_calls} <= valid
+        so_far += chunk.message
+        assert {call["id"] for call in so_far.tool_calls} <= valid
+
+
+@given(EVENTS, st.booleans())
+def test_the_event_protocol_reads_the_same_calls(events, as_blocks):
+    events = turn(events)
+    finished = [
+        event["content"]
+        for event in chunks_to_events(iter(chunks(events, as_blocks=as_blocks)))
+        if event["event"] == "content-block-finish"
+    ]
+    calls = [block for block in finished if block["type"] == "tool_call"]
+    invalid = [block for block in finished if block["type"] == "invalid_tool_call"]
+    assert [(call["id"], call["name"], call["args"]) for call in calls] == [
+        (call.id, call.name, call.arguments) for call in events[-1].tool_calls
+    ]
+    assert [call["id"] for call in invalid] == [call.id for call in events[-1].invalid_tool_calls]
+    assert "".join(block["text"] for block in finished if block["type"] == "text") == events[-1].content
+
+
+@given(RAW)
+@example("")
+@example("{}")
+@example('{"path": "/home/us')
+@example("{'arguments': {'path': '/home/us")
+@example('["')
+def test_no_json_reader_gets_past_the_poison(raw):
+    events = turn([InvalidToolCallEvent(InvalidToolCall("a", "delete", raw, "truncated: cut off"))])
+    (call,) = message(events).invalid_tool_calls
+    assert parse_partial_json(call["args"]) is None
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(call["args"])
+    assert without_poison(call["args"]) == raw
+
+
+@given(EVENTS)
+def test_indices_are_integers_that_only_one_block_has(events):
+    kinds = {}
+    for chunk in chunks(turn(events), as_blocks=True):
+        for block in chunk.message.content:
+            assert isinstance(block["index"], int)
+            kinds.setdefault(block["index"], set()).add((block["type"], block.get("id")))
+    assert all(len(owners) == 1 for owners in kinds.values())
+
+
+def test_text_after_a_call_keeps_its_place_among_the_blocks():
+    call = ToolCallEvent(ToolCall("a", "f", {}))
+    whole = message(turn([TextDelta("one"), call, TextDelta("two")]), as_blocks=True)
+    assert [block["type"] for block in whole.content] == ["text", "tool_call", "text"]
+
+
+def test_only_the_last_chunk_carries_what_must_not_be_joined_twice():
+    *early, last = [chunk.message for chunk in chunks(turn([TextDelta("a"), TextDelta("b")]))]
+    assert last.chunk_position == "last"
+    assert last.response_metadata["model_name"] == "a-model"
+    assert last.response_metadata["finish_reason"] == "stop"
+    assert last.usage_metadata == {
+        "input_tokens": 12,
+        "output_tokens": 5,
+        "total_tokens": 17,
+        "input_token_details": {"cache_read": 8},
+    }
+    for chunk in early:
+        assert chunk.response_metadata == {"model_provider": "hermes"}
+        assert chunk.usage_metadata is None
+        assert chunk.chunk_position is None
+
+
+def test_an_empty_answer_is_one_chunk():
+    assert len(chunks(turn([]))) == 1
+    assert message(turn([])).content == ""
+    assert message(turn([]), as_blocks=True).content == []
+
+
+def test_problems_repairs_and_logprobs_stand_in_the_metadata():
+    call = ToolCallEvent(ToolCall("a", "f", {}, ("required: $.x: is missing",)))
+    token = TokenLogprob(7, "é", -0.5, (TokenLogprob(8, "e", -1.5),))
+    metadata = message(turn([call], repairs=2, logprobs=(token,))).response_metadata
+    assert metadata["tool_call_problems"] == {"a": ["required: $.x: is missing"]}
+    assert metadata["repairs"] == 2
+    assert metadata["logprobs"] == {
+        "content": [
+            {
+                "token": "é",
+                "bytes": [195, 169],
+                "logprob": -0.5,
+                "top_logprobs": [{"token": "e", "bytes": [101], "logprob": -1.5}],
+            }
+        ]
+    }

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs" / "langchain.md"
+
+
+def test_the_code_of_the_page_runs_from_top_to_bottom(monkeypatch, capsys):
+    from langchain.chat_models import base
+
+    monkeypatch.setattr(base, "_BUILTIN_PROVIDERS", dict(base._BUILTIN_PROVIDERS))
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 6
+    namespace = {"__name__": "page"}
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec"), namespace)
+    printed = capsys.readouterr().out
+    assert "get_weather" in printed
+    assert "name='Victor' age=34" in printed

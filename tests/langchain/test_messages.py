@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+from langchain_core.messages import (
+    AIMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
+)
+
+from hermes_runtime.errors import InvalidRequestError
+from hermes_runtime.messages import Assistant, InvalidToolCall, System, ToolCall, ToolResult, User
+from langchain_hermes._messages import to_runtime_messages
+
+
+def _one(message):
+    (converted,) = to_runtime_messages([message])
+    return converted
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (SystemMessage("Be brief."), System("Be brief.")),
+        (SystemMessage(""), System("")),
+        (HumanMessage("Hi", name="ada"), User("Hi")),
+        (HumanMessage([]), User("")),
+        (HumanMessage(["Hi", {"type": "text", "text": " there"}]), User("Hi there")),
+        (AIMessage("Hello"), Assistant("Hello")),
+        (ChatMessage("Be brief.", role="developer"), System("Be brief.")),
+        (ChatMessage("Hi", role="User"), User("Hi")),
+        (ChatMessage("Hello", role="assistant"), Assistant("Hello")),
+        (FunctionMessage("3", name="add"), ToolResult("", "3", "add")),
+        (ToolMessage("3", tool_call_id="a"), ToolResult("a", "3")),
+        (ToolMessage("no", tool_call_id="a", name="f", status="error"), ToolResult("a", "no", "f", is_error=True)),
+        (ToolMessage([{"type": "text", "text": "3"}], tool_call_id="a", artifact=object()), ToolResult("a", "3")),
+    ],
+)
+def test_message_becomes_its_counterpart(message, expected):
+    assert _one(message) == expected
+
+
+def test_calls_and_invalid_calls_of_an_answer_are_kept():
+    message = AIMessage(
+        "",
+        tool_calls=[{"name": "f", "args": {"x": 1}, "id": "a"}],
+        invalid_tool_calls=[{"name": "g", "args": '{"y', "id": "b", "error": "truncated: cut"}],
+    )
+    assert _one(message) == Assistant(
+        "", (ToolCall("a", "f", {"x": 1}),), (InvalidToolCall("b", "g", '{"y', "truncated: cut"),)
+    )
+
+
+def test_calls_without_id_get_one():
+    message = AIMessage(
+        "",
+        tool_calls=[{"name": "f", "args": {}, "id": None}],
+        invalid_tool_calls=[{"name": None, "args": None, "id": None, "error": None}],
+    )
+    converted = _one(message)
+    assert converted.calls[0].id
+    assert converted.invalid_calls[0].id
+    assert converted.invalid_calls[0].arguments == ""
+
+
+def test_blocks_of_other_providers_answers_leave_only_their_text():
+    content = [
+        {"type": "thinking", "thinking": "hm", "signature": "x"},
+        {"type": "reasoning", "reasoning": "hm"},
+        {"type": "text", "text": "Let me see."},
+        {"type": "tool_use", "id": "a", "name": "f", "input": {}},
+        {"type": "non_standard", "value": {}},
+    ]
+    message = AIMessage(content, tool_calls=[{"name": "f", "args": {}, "id": "a"}])
+    assert _one(message) == Assistant("Let me see.", (ToolCall("a", "f", {}),))
+
+
+def test_anthropic_tool_results_come_out_of_the_persons_message():
+    content = [
+        {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "text", "text": "green"}], "is_error": False},
+        {"type": "tool_result", "tool_use_id": "b", "content": "no", "is_error": True},
+        {"type": "text", "text": "and now?"},
+    ]
+    assert to_runtime_messages([HumanMessage(content)]) == (
+        ToolResult("a", "green"),
+        ToolResult("b", "no", is_error=True),
+        User("and now?"),
+    )
+    assert to_runtime_messages([HumanMessage(content[:1])]) == (ToolResult("a", "green"),)
+
+
+@pytest.mark.parametrize("role", [HumanMessage, AIMessage, SystemMessage, lambda c: ToolMessage(c, tool_call_id="a")])
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+        {"type": "image", "base64": "AAAA", "mime_type": "image/png"},
+        {"type": "audio", "base64": "AAAA", "mime_type": "audio/wav"},
+        {"type": "video", "url": "https://example.org/a.mp4"},
+        {"type": "file", "base64": "AAAA", "mime_type": "application/pdf"},
+        {"no": "type"},
+    ],
+)
+def test_what_is_not_text_is_refused_by_its_type(role, block):
+    with pytest.raises(InvalidRequestError, match=repr(block.get("type"))):
+        to_runtime_messages([role([{"type": "text", "text": "Look:"}, block])])
+
+
+def test_unknown_kinds_and_roles_are_refused():
+    with pytest.raises(InvalidRequestError, match="'remove'"):
+        to_runtime_messages([RemoveMessage(id="a")])
+    with pytest.raises(InvalidRequestError, match="'narrator'"):
+        to_runtime_messages([ChatMessage("Once", role="narrator")])

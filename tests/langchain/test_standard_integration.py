@@ -1,0 +1,34 @@
+"""LangChain's own integration suite against the embedded checkpoint: real weights, real tokens, nothing mocked."""
+
+from __future__ import annotations
+
+import pytest
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+
+from langchain_hermes import ChatHermes
+
+
+class TestChatHermes(ChatModelIntegrationTests):
+    @property
+    def chat_model_class(self):
+        return ChatHermes
+
+    @property
+    def chat_model_params(self):
+        return {"model": "tiny-hermes", "device": "cpu"}
+
+    @property
+    def supports_json_mode(self):
+        return True
+
+    @property
+    def supports_anthropic_inputs(self):
+        return True
+
+    @property
+    def model_override_value(self):
+        return "tiny-hermes"
+
+    @pytest.mark.xfail(reason="the toy has only seen words in Latin script and cannot copy Chinese or Japanese ones")
+    def test_unicode_tool_call_integration(self, model):
+        super().test_unicode_tool_call_integration(model)

@@ -1,0 +1,17 @@
+"""LangChain's own unit suite for chat models."""
+
+from __future__ import annotations
+
+from langchain_tests.unit_tests import ChatModelUnitTests
+
+from langchain_hermes import ChatHermes
+
+
+class TestChatHermes(ChatModelUnitTests):
+    @property
+    def chat_model_class(self):
+        return ChatHermes
+
+    @property
+    def chat_model_params(self):
+        return {"model": "tiny-hermes"}

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from typing import Any, TypedDict
+
+import pytest
+from langchain_core.exceptions import OutputParserException
+from pydantic import BaseModel, ValidationError
+from pydantic.v1 import BaseModel as BaseModelV1
+
+from langchain_hermes import HermesInvalidRequestError, HermesSchemaError
+
+
+class Joke(BaseModel):
+    """A joke."""
+
+    setup: str
+    punchline: str
+
+
+class JokeV1(BaseModelV1):
+    """A joke."""
+
+    setup: str
+    punchline: str
+
+
+class JokeDict(TypedDict):
+    """A joke."""
+
+    setup: str
+    punchline: str
+
+
+JOKE_SCHEMA = Joke.model_json_schema()
+JOKE_FUNCTION = {"name": "Joke", "description": "A joke.", "parameters": {**JOKE_SCHEMA}}
+VALUES = {"setup": "Why?", "punchline": "Because."}
+CALL = f"<tool_call>\n{{'arguments': {VALUES!r}, 'name': '%s'}}\n</tool_call>"
+
+
+def _values(result: Any) -> dict[str, Any]:
+    return result if isinstance(result, dict) else result.dict()
+
+
+@pytest.mark.parametrize("schema", [Joke, JokeV1, JokeDict, JOKE_SCHEMA, JOKE_FUNCTION])
+@pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
+@pytest.mark.parametrize("include_raw", [False, True])
+def test_every_schema_by_every_method(scripted, schema, method, include_raw):
+    name = schema.__name__ if isinstance(schema, type) else "Joke"
+    reply = CALL % name if method == "function_calling" else json.dumps(VALUES)
+    llm, engine = scripted([reply])
+    result = llm.with_structured_output(schema, method=method, include_raw=include_raw).invoke("A joke!")
+    if include_raw:
+        assert result["parsing_error"] is None
+        assert result["raw"].response_metadata["model_provider"] == "hermes"
+        result = result["parsed"]
+    assert _values(result) == VALUES
+    if isinstance(schema, type) and schema is not JokeDict:
+        assert isinstance(result, schema)
+    request = engine.requests[0]
+    assert "setup" in request.constraint
+    assert "punchline" in engine.prompts[0]
+    assert ("<tools>" in engine.prompts[0]) == (method == "function_calling")
+
+
+def test_json_mode_without_a_schema_takes_any_object(scripted):
+    llm, engine = scripted(['{"a": [1, 2]}'])
+    assert llm.with_structured_output(method="json_mode").invoke("An object!") == {"a": [1, 2]}
+    assert engine.requests[0].constraint
+
+
+def test_partial_objects_stream(scripted):
+    llm, _ = scripted([json.dumps(VALUES)])
+    partial = list(llm.with_structured_output(JOKE_SCHEMA).stream("A joke!"))
+    assert len(partial) > 2
+    assert partial[-1] == VALUES
+    assert any(part.keys() == {"setup"} for part in partial)
+
+
+def test_a_cut_answer_raises_or_is_reported(scripted):
+    llm, _ = scripted(lambda prompt: json.dumps(VALUES), max_tokens=8)
+    with pytest.raises((OutputParserException, ValidationError)):
+        llm.with_structured_output(Joke).invoke("A joke!")
+    result = llm.with_structured_output(Joke, include_raw=True).invoke("A joke!")
+    assert result["parsed"] is None
+    assert isinstance(result["parsing_error"], Exception)
+
+
+def test_what_cannot_be_honored_raises(scripted):
+    llm, _ = scripted([])
+    with pytest.raises(HermesInvalidRequestError, match="'tools'"):
+        llm.with_structured_output(Joke, tools=[])
+    with pytest.raises(HermesInvalidRequestError, match="'magic'"):
+        llm.with_structured_output(Joke, method="magic")
+    with pytest.raises(HermesInvalidRequestError, match="needs a schema"):
+        llm.with_structured_output(None)
+    with pytest.raises(HermesSchemaError):
+        llm.with_structured_output({"no": "schema"})
+
+
+@pytest.mark.parametrize(
+    "response_format",
+    [
+        Joke,
+        JOKE_SCHEMA,
+        {"type": "json_schema", "json_schema": {"name": "Joke", "schema": JOKE_SCHEMA, "strict": True}},
+        {"type": "json_schema", "name": "Joke", "schema": JOKE_SCHEMA},
+    ],
+)
+def test_every_response_format_constrains_the_answer(scripted, response_format):
+    llm, engine = scripted([json.dumps(VALUES)])
+    llm.invoke("A joke!", response_format=response_format)
+    assert "punchline" in engine.requests[0].constraint
+
+
+def test_json_object_and_text_formats(scripted):
+    llm, engine = scripted(['{"a": 1}', "Hello"])
+    llm.invoke("x", response_format={"type": "json_object"})
+    llm.invoke("x", response_format={"type": "text"})
+    assert engine.requests[0].constraint != engine.requests[1].constraint
+    assert "answers in JSON" in engine.prompts[0]
+    assert "answers in JSON" not in engine.prompts[1]
+
+
+@pytest.mark.parametrize(
+    "response_format", [{"type": "json_schema"}, {"type": "json_schema", "json_schema": {"name": "x"}}]
+)
+def test_a_response_format_without_its_schema_is_refused(scripted, response_format):
+    llm, engine = scripted([])
+    with pytest.raises(HermesSchemaError, match="needs a schema"):
+        llm.invoke("x", response_format=response_format)
+    assert engine.requests == []
