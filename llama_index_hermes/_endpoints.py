@@ -1,0 +1,78 @@
+"""Decorators of the eight public endpoints: LlamaIndex's events, and streams that stop the model when closed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+
+from llama_index_hermes._responses import RunningTurn
+
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+_OPENED: ContextVar[list[RunningTurn] | None] = ContextVar("opened_turns", default=None)
+
+
+def chat_endpoint(endpoint: _Endpoint) -> _Endpoint:
+    """One pair of chat events per call; a stream that is closed or dropped stops its turn."""
+    return _stopping(cast("_Endpoint", llm_chat_callback()(endpoint)))
+
+
+def completion_endpoint(endpoint: _Endpoint) -> _Endpoint:
+    """One pair of completion events per call; a stream that is closed or dropped stops its turn."""
+    return _stopping(cast("_Endpoint", llm_completion_callback()(endpoint)))
+
+
+def opened(turn: RunningTurn) -> RunningTurn:
+    """Tell the endpoint that is being called of the turn behind its answer."""
+    turns = _OPENED.get()
+    if turns is not None:
+        turns.append(turn)
+    return turn
+
+
+def _stopping(endpoint: _Endpoint) -> _Endpoint:
+    # LlamaIndex's wrapper leaves the stream inside it to the garbage collector, and an event handler that keeps the
+    # exception keeps that stream alive, running. So the turn is stopped from out here, by name.
+    @wraps(endpoint)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        turns: list[RunningTurn] = []
+        token = _OPENED.set(turns)
+        try:
+            answer = endpoint(*args, **kwargs)
+        finally:
+            _OPENED.reset(token)
+        return _stream(answer, turns) if isinstance(answer, Generator) else answer
+
+    @wraps(endpoint)
+    async def acall(*args: Any, **kwargs: Any) -> Any:
+        turns: list[RunningTurn] = []
+        token = _OPENED.set(turns)
+        try:
+            answer = await endpoint(*args, **kwargs)
+        finally:
+            _OPENED.reset(token)
+        return _astream(answer, turns) if isinstance(answer, AsyncGenerator) else answer
+
+    return cast("_Endpoint", acall if inspect.iscoroutinefunction(endpoint) else call)
+
+
+def _stream(responses: Generator[Any, None, None], turns: list[RunningTurn]) -> Generator[Any, None, None]:
+    try:
+        yield from responses
+    finally:
+        for turn in turns:
+            turn.cancel()
+
+
+async def _astream(responses: AsyncGenerator[Any, None], turns: list[RunningTurn]) -> AsyncGenerator[Any, None]:
+    try:
+        async for response in responses:
+            yield response
+    finally:
+        for turn in turns:
+            turn.cancel()
+        await responses.aclose()

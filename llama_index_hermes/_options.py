@@ -1,0 +1,131 @@
+"""Options of the LLM and of one call -> a `TurnRequest`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from pydantic import BaseModel
+
+from hermes_runtime.dialects import resolve_dialect
+from hermes_runtime.engines.base import GenerationRequest, SamplingParams
+from hermes_runtime.errors import InvalidRequestError, SchemaError
+from hermes_runtime.grammar import MAX_CALLS
+from hermes_runtime.messages import Message
+from hermes_runtime.turn import TurnRequest
+from llama_index_hermes._tools import resolve_tool_choice, tool_specs
+
+_SAMPLING = tuple(field.name for field in fields(SamplingParams))
+TURN_OPTIONS = (
+    *_SAMPLING,
+    "max_tokens",
+    "stop",
+    "seed",
+    "timeout",
+    "dialect",
+    "constrained",
+    "max_repairs",
+    "logprobs",
+    "top_logprobs",
+)
+_CALL_OPTIONS = (
+    "tools",
+    "tool_choice",
+    "tool_required",
+    "allow_parallel_tool_calls",
+    "max_calls",
+    "response_format",
+    "regex",
+    "choices",
+)
+
+
+def turn_request(messages: Sequence[Message], defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> TurnRequest:
+    """Join the LLM's own options and those of one call; an override of None counts as absent.
+
+    Args:
+        messages: The conversation.
+        defaults: A value for each of `TURN_OPTIONS`.
+        overrides: Options of the call.
+
+    Raises:
+        InvalidRequestError: An unknown option, or a value out of range.
+        ToolChoiceError: The tool choice does not fit the tools.
+    """
+    unknown = sorted(set(overrides) - {*TURN_OPTIONS, *_CALL_OPTIONS})
+    if unknown:
+        known = ", ".join(sorted((*TURN_OPTIONS, *_CALL_OPTIONS)))
+        raise InvalidRequestError(f"unknown option {', '.join(unknown)}; a call takes {known}")
+    given = {**defaults, **{name: value for name, value in overrides.items() if value is not None}}
+    probe = generation_options(given)
+    specs = tool_specs(given.get("tools", ()))
+    return TurnRequest(
+        messages,
+        tools=specs,
+        tool_choice=resolve_tool_choice(
+            given.get("tool_choice"), specs, tool_required=given.get("tool_required", False)
+        ),
+        parallel_tool_calls=given.get("allow_parallel_tool_calls", True),
+        max_calls=given.get("max_calls", MAX_CALLS),
+        schema=response_schema(given.get("response_format")),
+        regex=given.get("regex"),
+        choices=given.get("choices"),
+        dialect=resolve_dialect(given["dialect"]),
+        constrained=given["constrained"],
+        sampling=probe.sampling,
+        max_tokens=probe.max_tokens,
+        stop=probe.stop,
+        seed=probe.seed,
+        timeout=probe.timeout,
+        logprobs=probe.logprobs,
+        max_repairs=given["max_repairs"],
+    )
+
+
+def generation_options(given: Mapping[str, Any]) -> GenerationRequest:
+    """Check the options of a generation, in the object that will carry them, before a prompt is made.
+
+    Raises:
+        InvalidRequestError: A value out of range.
+    """
+    stop = given["stop"] or ()
+    return GenerationRequest(
+        prompt_ids=(0,),
+        sampling=SamplingParams(**{name: given[name] for name in _SAMPLING}),
+        max_tokens=given["max_tokens"],
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        seed=given["seed"],
+        timeout=given["timeout"],
+        logprobs=(given["top_logprobs"] or 0) if given["logprobs"] else None,
+    )
+
+
+def response_schema(response_format: Any) -> Mapping[str, Any] | None:
+    """Return the JSON Schema that a response format asks for; an empty one means any JSON object.
+
+    Args:
+        response_format: A pydantic class, a JSON Schema, or one of OpenAI's forms: `{"type": "text"}`,
+            `{"type": "json_object"}`, `{"type": "json_schema", "json_schema": {"schema": ...}}`.
+
+    Raises:
+        SchemaError: None of these.
+    """
+    if inspect.isclass(response_format) and issubclass(response_format, BaseModel):
+        return response_format.model_json_schema()
+    if response_format is None:
+        return None
+    if not isinstance(response_format, Mapping):
+        raise SchemaError(f"response_format must be a pydantic class or a dict, got {type(response_format).__name__}")
+    kind = response_format.get("type")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return {}
+    if kind != "json_schema":
+        return response_format
+    schema = (response_format.get("json_schema") or {}).get("schema")
+    if not isinstance(schema, Mapping):
+        raise SchemaError("response_format of type 'json_schema' needs a schema under json_schema.schema")
+    return schema

@@ -1,0 +1,207 @@
+"""Pydantic objects from the model, whole or while they are written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import aclosing, closing
+from typing import Any, Generic
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # public, not in __all__
+from llama_index.core.instrumentation.events.llm import LLMStructuredPredictEndEvent, LLMStructuredPredictStartEvent
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.program.function_program import get_function_tool
+from llama_index.core.program.utils import FlexibleModel, create_flexible_model
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
+from llama_index.core.types import Model, PydanticProgramMode
+from pydantic import BaseModel
+
+from hermes_runtime.errors import HermesError
+from hermes_runtime.json_answer import parse_json
+from llama_index_hermes._messages import calls_of
+from llama_index_hermes._partial_json import PartialJson
+from llama_index_hermes._tools import tool_specs
+
+_dispatcher = get_dispatcher(__name__)
+_DECIDED_HERE = ("tools", "tool_choice", "tool_required", "allow_parallel_tool_calls", "response_format")
+
+
+class StructuredOutputError(HermesError, ValueError):
+    """The model's answer is no object of the class that was asked for."""
+
+
+class StructuredPrediction(FunctionCallingLLM):
+    """`structured_predict` and its kin.
+
+    In the default `pydantic_program_mode` the class's JSON Schema is shown to the model and, under the constraint, is
+    the grammar of its answer. Streams yield partial objects (`FlexibleModel`: every field optional) as they grow, lists
+    included, and the checked object last. In the mode `function` the model has to call one tool whose arguments are the
+    object; streams yield it when the call is complete. All other modes are LlamaIndex's own.
+    """
+
+    def structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """Return an object of `output_cls`.
+
+        Args:
+            output_cls: The pydantic class.
+            prompt: What is asked.
+            llm_kwargs: Options of the call.
+            **prompt_args: Values for the prompt's variables.
+
+        Raises:
+            StructuredOutputError: The answer was cut off, or is no such object.
+        """
+        if not self._has_own_way:
+            output: Model = super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            return output
+        _announce(output_cls, prompt, prompt_args)
+        response = self.chat(self._asked(prompt, prompt_args), **self._forcing(output_cls, llm_kwargs))
+        return _conclude(_object_in(response, output_cls))
+
+    async def astructured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """Return what `structured_predict` returns."""
+        if not self._has_own_way:
+            output: Model = await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            return output
+        _announce(output_cls, prompt, prompt_args)
+        response = await self.achat(self._asked(prompt, prompt_args), **self._forcing(output_cls, llm_kwargs))
+        return _conclude(_object_in(response, output_cls))
+
+    def _structured_stream_call(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Generator[Model | list[Model] | FlexibleModel | list[FlexibleModel], None, None]:
+        if not self._has_own_way:
+            return super()._structured_stream_call(output_cls, prompt, llm_kwargs, **prompt_args)
+        responses = self.stream_chat(self._asked(prompt, prompt_args), **self._forcing(output_cls, llm_kwargs))
+        return _objects(responses, output_cls)
+
+    async def _structured_astream_call(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> AsyncGenerator[Model | list[Model] | FlexibleModel | list[FlexibleModel], None]:
+        if not self._has_own_way:
+            return await super()._structured_astream_call(output_cls, prompt, llm_kwargs, **prompt_args)
+        options = self._forcing(output_cls, llm_kwargs)
+        return _aobjects(await self.astream_chat(self._asked(prompt, prompt_args), **options), output_cls)
+
+    @property
+    def _has_own_way(self) -> bool:
+        return self.pydantic_program_mode in (PydanticProgramMode.DEFAULT, PydanticProgramMode.FUNCTION)
+
+    def _forcing(self, output_cls: type[BaseModel], llm_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the options of a chat whose answer is the object."""
+        given = {name: value for name, value in (llm_kwargs or {}).items() if name not in _DECIDED_HERE}
+        if self.pydantic_program_mode == PydanticProgramMode.DEFAULT:
+            return {**given, "response_format": output_cls.model_json_schema()}
+        (spec,) = tool_specs([get_function_tool(output_cls)])
+        return {**given, "tools": [spec.as_openai()], "tool_required": True, "allow_parallel_tool_calls": False}
+
+    def _asked(self, prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]) -> list[ChatMessage]:
+        return self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
+
+
+class _Growing(Generic[Model]):
+    """The object that a stream of responses spells."""
+
+    def __init__(self, output_cls: type[Model]) -> None:
+        self._output_cls = output_cls
+        self._partial_cls = create_flexible_model(output_cls)
+        self._json = PartialJson()
+        self._response: ChatResponse | None = None
+
+    def add(self, response: ChatResponse) -> list[FlexibleModel]:
+        """Return the object so far if it grew."""
+        self._response = response
+        grew = self._json.feed(response.delta or "")
+        if not grew or not isinstance(self._json.value, dict):
+            return []
+        return [self._partial_cls.model_validate(self._json.value)]
+
+    def whole(self) -> Model:
+        """Return the finished object."""
+        assert self._response is not None, "a stream has at least one response"
+        return _object_in(self._response, self._output_cls)
+
+
+def _objects(
+    responses: Generator[ChatResponse, None, None], output_cls: type[Model]
+) -> Generator[Model | FlexibleModel, None, None]:
+    growing = _Growing(output_cls)
+    with closing(responses):
+        for response in responses:
+            yield from growing.add(response)
+    yield growing.whole()
+
+
+async def _aobjects(
+    responses: AsyncGenerator[ChatResponse, None], output_cls: type[Model]
+) -> AsyncGenerator[Model | FlexibleModel, None]:
+    growing = _Growing(output_cls)
+    async with aclosing(responses):
+        async for response in responses:
+            for partial in growing.add(response):
+                yield partial
+    yield growing.whole()
+
+
+def _announce(output_cls: type[Model], prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]) -> None:
+    _dispatcher.event(
+        LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=dict(prompt_args))
+    )
+
+
+def _conclude(output: Model) -> Model:
+    _dispatcher.event(LLMStructuredPredictEndEvent(output=output))
+    return output
+
+
+def parse_object(text: str, output_cls: type[Model]) -> Model:
+    """Return the object that a text holds: alone, in a fence or between prose, as JSON or as a Python literal.
+
+    Raises:
+        StructuredOutputError: It holds none.
+    """
+    answer = parse_json(text, output_cls.model_json_schema())
+    if answer.value is None and answer.problems:
+        raise StructuredOutputError(f"the answer is no {output_cls.__name__}: {answer.problems[0]}")
+    return _validated(answer.value, output_cls)
+
+
+def _object_in(response: ChatResponse, output_cls: type[Model]) -> Model:
+    raw: dict[str, Any] = response.raw or {}
+    if raw["finish_reason"] == "length":
+        raise StructuredOutputError(
+            f"the answer was cut off after {raw['usage']['completion_tokens']} tokens, before the "
+            f"{output_cls.__name__} was complete; raise max_tokens"
+        )
+    calls, _ = calls_of(response.message)
+    if calls:
+        return _validated(calls[0].arguments, output_cls)
+    return parse_object(response.message.content or "", output_cls)
+
+
+def _validated(value: Any, output_cls: type[Model]) -> Model:
+    try:
+        return output_cls.model_validate_json(json.dumps(value))
+    except ValueError as error:
+        raise StructuredOutputError(f"the answer is no {output_cls.__name__}: {error}") from error

@@ -1,0 +1,54 @@
+"""LlamaIndex tools and tool choices -> what a turn takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from llama_index.core.tools.types import BaseTool
+
+from hermes_runtime.errors import ToolChoiceError
+from hermes_runtime.messages import ToolChoice, ToolChoiceLike, ToolLike, ToolSpec, coerce_tools
+
+
+def tool_specs(tools: Sequence[BaseTool | ToolLike]) -> tuple[ToolSpec, ...]:
+    """Convert tools; specs and OpenAI-style dicts pass too.
+
+    A tool keeps its own name, whatever characters it has: the format reserves none, and agents look tools up by name.
+    (`ToolMetadata.to_openai_tool` writes `Box[int]` as `Box_int_`, which no agent finds again.)
+
+    Raises:
+        InvalidRequestError: A tool has no name, or two have the same.
+    """
+    return coerce_tools([_tool_spec(tool) if isinstance(tool, BaseTool) else tool for tool in tools])
+
+
+def _tool_spec(tool: BaseTool) -> ToolSpec:
+    metadata = tool.metadata
+    return ToolSpec(metadata.name or "", metadata.description or "", metadata.get_parameters_dict())
+
+
+def resolve_tool_choice(
+    tool_choice: ToolChoiceLike, specs: Sequence[ToolSpec], *, tool_required: bool = False
+) -> ToolChoice:
+    """Bring a choice and the flag `tool_required` into one; None means that no choice was made.
+
+    Raises:
+        ToolChoiceError: The two contradict each other, or the choice does not fit the tools.
+    """
+    choice = ToolChoice.coerce(tool_choice, specs)
+    if not tool_required:
+        return choice
+    if choice.mode == "none":
+        raise ToolChoiceError(f"tool_required=True contradicts tool_choice={tool_choice!r}; leave one of them out")
+    return ToolChoice.coerce(replace(choice, mode="required"), specs)
+
+
+def plain_tool_choice(choice: ToolChoice) -> Any:
+    """Return the choice as OpenAI writes it, so that events that carry it stay plain data."""
+    if not choice.names:
+        return choice.mode
+    if choice.mode == "required" and len(choice.names) == 1:
+        return {"type": "function", "function": {"name": choice.names[0]}}
+    return list(choice.names) if choice.mode == "required" else choice

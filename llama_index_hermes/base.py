@@ -1,0 +1,311 @@
+"""`HermesLLM`: a local Hermes model behind LlamaIndex's function-calling interface."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.generic_utils import messages_to_prompt as generic_messages_to_prompt
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
+    ToolCallBlock,
+)
+from llama_index.core.constants import DEFAULT_NUM_OUTPUTS
+from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
+from llama_index.core.tools.types import BaseTool
+from pydantic import ConfigDict, Field, PrivateAttr
+
+from hermes_runtime.dialects import resolve_dialect
+from hermes_runtime.engines.base import Engine
+from hermes_runtime.engines.registry import load_engine
+from hermes_runtime.errors import InvalidRequestError
+from hermes_runtime.messages import ToolChoiceLike, ToolLike
+from hermes_runtime.turn import Turn, TurnRequest, render
+from llama_index_hermes._endpoints import chat_endpoint, completion_endpoint, opened
+from llama_index_hermes._messages import to_hermes, tool_selections
+from llama_index_hermes._metadata import context_window_of
+from llama_index_hermes._options import TURN_OPTIONS, generation_options, turn_request
+from llama_index_hermes._raw import RawCompletion
+from llama_index_hermes._responses import (
+    RunningTurn,
+    achat_response,
+    achat_responses,
+    chat_response,
+    chat_responses,
+    completion_response,
+)
+from llama_index_hermes._structured import StructuredPrediction
+from llama_index_hermes._tools import plain_tool_choice, resolve_tool_choice, tool_specs
+
+
+class HermesLLM(StructuredPrediction):
+    """A Hermes model that runs in this process, with tools, structured output, streaming and async.
+
+    Weights are loaded at the first call, once per process and set of engine options. Every option from `temperature` on
+    can also be given to a single call; unset sampling options come from the checkpoint. An option that is unknown or
+    cannot be honored raises, and nothing is computed.
+
+    Example:
+        ```python
+        from llama_index.core.agent.workflow import FunctionAgent
+        from llama_index_hermes import HermesLLM
+
+        def add(a: int, b: int) -> int:
+            "Add two numbers."
+            return a + b
+
+        llm = HermesLLM(model="tiny-hermes", temperature=0)
+        agent = FunctionAgent(llm=llm, tools=[add])
+        answer = await agent.run("What is 19 plus 23?")
+        ```
+
+    What the answers carry beside LlamaIndex's own fields: `raw` has `model`, `finish_reason` (stop, length, tool_calls
+    or cancelled), `usage`, `repairs` and, where a call breaks its tool's schema, `tool_call_problems` by call id;
+    `message.additional_kwargs["invalid_tool_calls"]` has the calls that were cut off or malformed, which never run.
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    model: str = Field(description="A hub id, a local folder, or 'tiny-hermes', the embedded checkpoint.")
+    engine: str = Field(default="local", description="What runs the model: 'local' is transformers in this process.")
+    base_url: str | None = Field(default=None, description="Address of a server engine; the local engine has none.")
+    device: str | None = Field(default=None, description="Torch device; unset takes the best one at hand.")
+    kernel: str | None = Field(default=None, description="Kernel of 4-bit weights; unset takes the fastest at hand.")
+    context_window: int | None = Field(
+        default=None, gt=0, description="Prompt and answer together, in tokens; unset takes the checkpoint's."
+    )
+    dialect: str = Field(default="card", description="How the model is told of tools; see `hermes_runtime.DIALECTS`.")
+    temperature: float | None = Field(default=None, description="0 is greedy.")
+    top_p: float | None = Field(default=None, description="Nucleus mass in (0, 1].")
+    top_k: int | None = Field(default=None, description="Number of candidates; 0 keeps all.")
+    min_p: float | None = Field(default=None, description="Least probability relative to the best candidate's.")
+    repetition_penalty: float | None = Field(default=None, description="Above 0; 1 is none.")
+    max_tokens: int | None = Field(
+        default=None, description="Upper bound on generated tokens; unset means what is left of the context window."
+    )
+    stop: str | list[str] | None = Field(default=None, description="Strings that end the answer.")
+    seed: int | None = Field(default=None, description="Makes sampling reproducible.")
+    timeout: float | None = Field(default=None, description="Seconds for one answer, time in the queue included.")
+    max_retries: int = Field(
+        default=0, ge=0, description="Further tries of a failed request to a server; the local engine needs none."
+    )
+    constrained: bool = Field(
+        default=True, description="Make malformed tool calls and JSON that breaks its schema impossible."
+    )
+    max_repairs: int = Field(
+        default=0, ge=0, description="How often the model is shown a call that breaks its schema, and asked again."
+    )
+    logprobs: bool | None = Field(default=None, description="Report the log-probability of every token.")
+    top_logprobs: int | None = Field(default=None, description="Alternatives to report with `logprobs`, 0 to 20.")
+
+    _engine_window: int | None = PrivateAttr(default=None)
+
+    if not TYPE_CHECKING:  # so that editors and type checkers see the options by name
+
+        def __init__(self, **options: Any) -> None:
+            options.pop("class_name", None)  # LlamaIndex writes it into what it serializes
+            super().__init__(**options)
+            self._check()
+
+    def _check(self) -> None:
+        """Refuse what cannot be honored: here and not in a validator, which would hide the error's type."""
+        if self.base_url is not None:
+            raise InvalidRequestError(
+                f"base_url={self.base_url!r} is for server engines; engine={self.engine!r} is none"
+            )
+        if self.messages_to_prompt is not generic_messages_to_prompt:
+            raise InvalidRequestError("messages_to_prompt cannot be set: messages are rendered in the Hermes format")
+        resolve_dialect(self.dialect)
+        generation_options(self._turn_options)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name in serialized components."""
+        return "HermesLLM"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex plans with; loads nothing.
+
+        An unset `context_window` is the loaded engine's, before that what the checkpoint's config.json on this machine
+        says, and 3900 where there is none yet. An unset `max_tokens` counts as 256 in `num_output`.
+        """
+        return LLMMetadata(
+            context_window=self.context_window or self._engine_window or context_window_of(self.model),
+            num_output=self.max_tokens or DEFAULT_NUM_OUTPUTS,
+            is_chat_model=True,
+            is_function_calling_model=True,
+            model_name=self.model,
+            system_role=MessageRole.SYSTEM,
+        )
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return what events tell of this LLM."""
+        return {**super().to_payload(), "model": self.model, "temperature": self.temperature}
+
+    @property
+    def tokenizer(self) -> Callable[[str], list[int]]:
+        """The model's own tokenizer as LlamaIndex wants one, for `set_global_tokenizer`; loads the model."""
+        return partial(self._load().tokenizer.encode, add_special_tokens=False)
+
+    def count_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool | ToolLike] = ()) -> int:
+        """Return the exact length in tokens of the prompt that these messages and tools make; loads the model."""
+        return len(render(self._load(), self._chat_request(messages, {"tools": tools})).token_ids)
+
+    @chat_endpoint
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation.
+
+        Args:
+            messages: The conversation; never changed.
+            **kwargs: Any option of the class from `dialect` on, and `tools`, `tool_choice`, `tool_required`,
+                `allow_parallel_tool_calls` (default True), `max_calls`; the form of an answer that is no call:
+                `response_format` (a pydantic class, a JSON Schema or an OpenAI-style dict), `regex` or `choices`.
+
+        Raises:
+            InvalidRequestError: And its subclasses, for whatever cannot be honored.
+            ContextWindowExceededError: The prompt does not fit.
+            EngineError: The computation failed.
+        """
+        return chat_response(self._turn(self._chat_request(messages, kwargs)), self.model)
+
+    @chat_endpoint
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation; see `chat`. Cancelling the task stops the model."""
+        turn = await asyncio.to_thread(self._turn, self._chat_request(messages, kwargs))
+        return await achat_response(turn, self.model)
+
+    @chat_endpoint
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Stream the answer of `chat`: cumulative messages, new text in `delta`, usage last; closing stops it."""
+        return chat_responses(self._turn(self._chat_request(messages, kwargs)), self.model)
+
+    @chat_endpoint
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """Stream the answer of `chat` in an event loop."""
+        turn = await asyncio.to_thread(self._turn, self._chat_request(messages, kwargs))
+        return achat_responses(turn, self.model)
+
+    @completion_endpoint
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer a prompt.
+
+        Args:
+            prompt: One user turn; or, formatted, the text that the model reads as it is.
+            formatted: Whether the prompt holds its own `<|im_start|>` turns.
+            **kwargs: As in `chat`, without tools.
+        """
+        return completion_response(chat_response(self._completion(prompt, formatted, kwargs), self.model))
+
+    @completion_endpoint
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer a prompt; see `complete`."""
+        turn = await asyncio.to_thread(self._completion, prompt, formatted, kwargs)
+        return completion_response(await achat_response(turn, self.model))
+
+    @completion_endpoint
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """Stream the answer of `complete`."""
+        responses = chat_responses(self._completion(prompt, formatted, kwargs), self.model)
+        return (completion_response(response) for response in responses)
+
+    @completion_endpoint
+    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
+        """Stream the answer of `complete` in an event loop."""
+        turn = await asyncio.to_thread(self._completion, prompt, formatted, kwargs)
+        return (completion_response(response) async for response in achat_responses(turn, self.model))
+
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
+    ) -> list[ToolSelection]:
+        """Return the calls that a response, whole or partial, makes; malformed ones are none.
+
+        Raises:
+            ValueError: There is none and `error_on_no_tool_call` is set.
+        """
+        made = tool_selections(response.message)
+        if not made and error_on_no_tool_call:
+            raise ValueError("Expected at least one tool call, but the model made none.")
+        return made
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool | ToolLike],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        tool_choice: ToolChoiceLike = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        messages = list(chat_history or ())
+        if user_msg is not None:
+            messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
+        specs = tool_specs(tools)
+        choice = resolve_tool_choice(tool_choice, specs, tool_required=tool_required)
+        # Without the constraint nothing holds a model to one call: the answer is cut to one when it is validated.
+        constrained = self.constrained if kwargs.get("constrained") is None else kwargs["constrained"]
+        return {
+            "messages": messages,
+            "tools": [spec.as_openai() for spec in specs],
+            "tool_choice": plain_tool_choice(choice),
+            "allow_parallel_tool_calls": allow_parallel_tool_calls or not constrained,
+            **kwargs,
+        }
+
+    def _validate_chat_with_tools_response(
+        self,
+        response: ChatResponse,
+        tools: Sequence[BaseTool],
+        allow_parallel_tool_calls: bool = False,
+        **kwargs: Any,
+    ) -> ChatResponse:
+        made = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+        if allow_parallel_tool_calls or len(made) < 2:
+            return response
+        surplus = {id(block) for block in made[1:]}
+        kept = [block for block in response.message.blocks if id(block) not in surplus]
+        return response.model_copy(update={"message": response.message.model_copy(update={"blocks": kept})})
+
+    @property
+    def _turn_options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in TURN_OPTIONS}
+
+    def _chat_request(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> TurnRequest:
+        return turn_request(to_hermes(messages), self._turn_options, options)
+
+    def _turn(self, request: TurnRequest) -> RunningTurn:
+        return opened(Turn(self._load(), request))
+
+    def _completion(self, prompt: str, formatted: bool, options: dict[str, Any]) -> RunningTurn:
+        request = self._chat_request([ChatMessage(prompt)], options)
+        if request.tools:
+            raise InvalidRequestError("a completion is text and cannot hold tool calls; use chat or chat_with_tools")
+        if formatted:
+            return opened(RawCompletion(self._load(), prompt, request))
+        to_prompt = self.completion_to_prompt
+        if to_prompt is not None and to_prompt is not default_completion_to_prompt:
+            return opened(RawCompletion(self._load(), to_prompt(prompt), request))
+        return self._turn(request)
+
+    def _load(self) -> Engine:
+        engine = load_engine(
+            self.model,
+            engine=self.engine,
+            device=self.device,
+            kernel=self.kernel,
+            context_window=self.context_window,
+        )
+        self._engine_window = engine.context_window
+        return engine

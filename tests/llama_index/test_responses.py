@@ -1,0 +1,171 @@
+"""Events of a turn -> cumulative responses."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llama_index.core.base.llms.types import ChatMessage, TextBlock, ThinkingBlock, ToolCallBlock
+
+from hermes_runtime.engines.base import TokenLogprob, Usage
+from hermes_runtime.messages import InvalidToolCall, ToolCall
+from hermes_runtime.parser import InvalidToolCallEvent, ReasoningDelta, TextDelta, ToolCallEvent
+from hermes_runtime.turn import TurnResult
+from llama_index_hermes._messages import calls_of
+from llama_index_hermes._responses import (
+    achat_response,
+    achat_responses,
+    chat_response,
+    chat_responses,
+    completion_response,
+)
+
+
+class WrittenTurn:
+    """A turn whose events are written down."""
+
+    def __init__(self, events, *, logprobs=None):
+        self.events = events
+        self.logprobs = logprobs
+
+    def __iter__(self):
+        yield from self.events
+
+    async def __aiter__(self):
+        for event in self.events:
+            yield event
+
+    def cancel(self):
+        raise AssertionError("nothing here cancels")
+
+    @property
+    def result(self):
+        def of(kind):
+            return [event for event in self.events if isinstance(event, kind)]
+
+        return TurnResult(
+            content="".join(event.text for event in of(TextDelta)),
+            reasoning="".join(event.text for event in of(ReasoningDelta)),
+            tool_calls=tuple(event.call for event in of(ToolCallEvent)),
+            invalid_tool_calls=tuple(event.call for event in of(InvalidToolCallEvent)),
+            finish_reason="stop",
+            usage=Usage(7, 5, 3),
+            repairs=1,
+            token_ids=(),
+            logprobs=self.logprobs,
+        )
+
+
+CALL = ToolCall("c1", "add", {"a": [1]}, ("type: $.a: not an integer",))
+CUT = InvalidToolCall("c2", "add", '{"a": ', "truncated: the token limit was reached")
+EVENTS = st.lists(
+    st.builds(TextDelta, st.text(min_size=1))
+    | st.builds(ReasoningDelta, st.text(min_size=1))
+    | st.builds(ToolCallEvent, st.builds(ToolCall, st.uuids().map(str), st.just("add"), st.just({"a": [1]})))
+    | st.just(InvalidToolCallEvent(CUT)),
+    max_size=8,
+)
+
+
+async def drain(stream):
+    return [response async for response in stream]
+
+
+def plain(response):
+    return response.model_dump(exclude={"delta"})
+
+
+@settings(deadline=None)
+@given(EVENTS)
+def test_every_way_to_read_a_turn_gives_the_same(events):
+    turn = WrittenTurn(events)
+    streamed = list(chat_responses(turn, "m"))
+    assert [response.model_dump() for response in asyncio.run(drain(achat_responses(turn, "m")))] == [
+        response.model_dump() for response in streamed
+    ]
+    assert plain(chat_response(turn, "m")) == plain(asyncio.run(achat_response(turn, "m"))) == plain(streamed[-1])
+
+
+@settings(deadline=None)
+@given(EVENTS)
+def test_stream_is_cumulative_and_its_deltas_sum_to_the_content(events):
+    text = ""
+    for response in chat_responses(WrittenTurn(events), "m"):
+        text += response.delta
+        assert (response.message.content or "") == text
+    thoughts = [
+        response.additional_kwargs.get("thinking_delta", "") for response in chat_responses(WrittenTurn(events), "m")
+    ]
+    assert "".join(thoughts) == "".join(event.text for event in events if isinstance(event, ReasoningDelta))
+
+
+def test_empty_turn_still_has_a_response():
+    (response,) = chat_responses(WrittenTurn([]), "m")
+    assert response.message.content == ""
+    assert response.raw["finish_reason"] == "stop"
+
+
+def test_call_only_turn_has_no_text():
+    response = chat_response(WrittenTurn([ToolCallEvent(CALL)]), "m")
+    assert response.message.content is None
+    assert response.message.blocks == [ToolCallBlock(tool_call_id="c1", tool_name="add", tool_kwargs={"a": [1]})]
+
+
+def test_blocks_stand_in_the_order_thinking_text_calls():
+    events = [ReasoningDelta("hm"), TextDelta("I add."), ToolCallEvent(CALL)]
+    kinds = [type(block) for block in chat_response(WrittenTurn(events), "m").message.blocks]
+    assert kinds == [ThinkingBlock, TextBlock, ToolCallBlock]
+
+
+def test_changing_one_response_changes_no_other():
+    events = [ToolCallEvent(CALL), TextDelta("x"), TextDelta("y")]
+    seen = []
+    for response in chat_responses(WrittenTurn(events), "m"):
+        seen.append(response.model_dump())
+        for block in response.message.blocks:
+            if isinstance(block, ToolCallBlock):
+                block.tool_kwargs["a"].append("changed")
+            else:
+                block.text = "changed"
+        response.additional_kwargs["changed"] = True
+    assert "changed" not in str(seen)
+    assert CALL.arguments == {"a": [1]}
+
+
+def test_usage_stands_where_counters_look_and_only_at_the_end():
+    *earlier, last = chat_responses(WrittenTurn([TextDelta("x")]), "m")
+    assert all(response.raw is None and not response.additional_kwargs for response in earlier)
+    assert last.raw["usage"] == {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12, "cached_tokens": 3}
+    assert last.additional_kwargs == {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+    assert (last.raw["model"], last.raw["repairs"]) == ("m", 1)
+
+
+def test_problems_of_a_call_are_named_by_its_id():
+    assert chat_response(WrittenTurn([ToolCallEvent(CALL)]), "m").raw["tool_call_problems"] == {
+        "c1": ["type: $.a: not an integer"]
+    }
+
+
+def test_cut_call_is_told_of_and_is_no_tool_call():
+    response = chat_response(WrittenTurn([InvalidToolCallEvent(CUT)]), "m")
+    assert not [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+    restored = ChatMessage.model_validate_json(response.message.model_dump_json())
+    assert calls_of(restored) == ((), (CUT,))
+
+
+def test_logprobs_hold_the_chosen_token_and_then_its_alternatives():
+    chosen = TokenLogprob(5, "a", -0.1)
+    token = TokenLogprob(5, "a", -0.1, (chosen, TokenLogprob(6, "é", -3.0)))
+    ((first, second),) = chat_response(WrittenTurn([TextDelta("a")], logprobs=(token,)), "m").logprobs
+    assert (first.token, first.logprob, first.bytes) == ("a", -0.1, [97])
+    assert (second.token, second.logprob, second.bytes) == ("é", -3.0, [195, 169])
+
+
+@pytest.mark.parametrize("delta", [None, "x"])
+def test_completion_says_what_the_chat_response_says(delta):
+    (chat, *_) = chat_responses(WrittenTurn([TextDelta("x")]), "m")
+    chat = chat.model_copy(update={"delta": delta})
+    completion = completion_response(chat)
+    assert (completion.text, completion.delta) == ("x", delta)
