@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator
 from jsonschema import SchemaError as JsonSchemaError
 from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
-from referencing import Registry, Resource
+from referencing import Registry, Specification
 from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012, Schema, UnknownDialect
+from referencing.jsonschema import DRAFT202012, Schema, specification_with
 
 from hermes_runtime.errors import SchemaError
 from hermes_runtime.messages import ToolSpec
@@ -99,7 +100,7 @@ def _validator_of(schema: Any) -> Validator:
 
 @lru_cache(maxsize=512)
 def _validator(text: str) -> Validator:
-    schema = json.loads(text)
+    schema = _with_dialect(json.loads(text))
     kind = validator_for(schema, default=Draft202012Validator)
     try:
         kind.check_schema(schema)
@@ -117,11 +118,22 @@ def _validator(text: str) -> Validator:
     return validator
 
 
+def _with_dialect(schema: Any) -> Any:
+    """Label a schema of draft 7 that has no label and is none of draft 2020-12, as tuples under `items` make it."""
+    if not isinstance(schema, dict) or "$schema" in schema:
+        return schema
+    labeled = {"$schema": Draft7Validator.META_SCHEMA["$schema"], **schema}
+    for kind, candidate in ((Draft202012Validator, schema), (Draft7Validator, labeled)):
+        with suppress(JsonSchemaError, RecursionError):
+            kind.check_schema(candidate)
+            return candidate
+    return schema
+
+
 def _check_references(schema: Schema) -> None:
-    try:
-        root: Resource[Schema] = Resource.from_contents(schema, default_specification=DRAFT202012)
-    except UnknownDialect:
-        root = DRAFT202012.create_resource(schema)
+    stated = schema.get("$schema", "") if isinstance(schema, Mapping) else ""
+    specification: Specification[Schema] = specification_with(stated, default=DRAFT202012)
+    root = specification.create_resource(schema)
     uri = root.id() or ""
     waiting = [(root, Registry().with_resource(uri, root).resolver(uri))]
     seen: set[int] = set()
@@ -140,5 +152,5 @@ def _check_references(schema: Schema) -> None:
                         f"{keyword} {contents[keyword]!r} leads nowhere inside the schema; "
                         "definitions belong under $defs, other documents are not fetched"
                     ) from None
-                waiting.append((DRAFT202012.create_resource(target.contents), target.resolver))
+                waiting.append((specification.create_resource(target.contents), target.resolver))
         waiting.extend((sub, resolver.in_subresource(sub)) for sub in resource.subresources())

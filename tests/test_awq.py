@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from hermes_runtime.engines.local import int4pack
 from hermes_runtime.engines.local.awq import AwqFormat, AwqWeight, dequantize, pack_codes, quantize, unpack_codes
 from hermes_runtime.engines.local.kernels import (
+    CPU_DENSE_ROWS,
+    CPU_INT8_ROWS,
     KERNELS,
     LINEAR_OF_KERNEL,
     DequantizeLinear,
     Int4Linear,
+    OutputHead,
     choose_kernel,
     reference,
 )
@@ -241,6 +244,66 @@ def test_shapes_that_torchs_kernel_does_not_take_are_dequantized(group, columns,
     assert relative_error(layer(x), reference(x, weight)) < BF16_TOLERANCE
 
 
+@pytest.mark.parametrize("columns", [64, 192, 1024 + 512, 80])
+@pytest.mark.parametrize("zero_point", [True, False])
+def test_long_prompts_by_dense_blocks_are_the_int4_kernels_own_product(columns, zero_point):
+    weight = random_weight(256, columns, 64, zero_point=zero_point, bias=True)
+    x = torch.randn(2, CPU_DENSE_ROWS, 256).bfloat16()
+    layer = Int4Linear(weight, CPU, torch.bfloat16)
+    found, theirs = layer(x), layer.int4(x.view(-1, 256)).view(*x.shape[:2], columns) + layer.bias
+    assert relative_error(found, reference(x, weight)) < BF16_TOLERANCE
+    # The same weights, and float32 sums in another order: equal but for the last bit of some.
+    assert relative_error(found, theirs.double()) < 1e-3
+
+
+@pytest.mark.parametrize("rows", [1, 5, 64, 200])
+def test_int8_prompts_cost_less_than_a_percent(rows):
+    weight = random_weight(512, 128, 128, bias=True)
+    x = torch.randn(1, rows, 512).bfloat16()
+    layer = LINEAR_OF_KERNEL["torch-int8"](weight, CPU, torch.bfloat16)
+    assert relative_error(layer(x), reference(x, weight)) < 0.01
+    if rows < CPU_INT8_ROWS:
+        assert torch.equal(layer(x), Int4Linear(weight, CPU, torch.bfloat16)(x))
+
+
+def test_int8_prompts_bear_outliers_and_zeros():
+    """One huge channel spoils only the group that it is in; a row of zeros stays zero."""
+    weight = random_weight(512, 64, 128)
+    x = torch.randn(80, 512)
+    x[:, 7] = 0
+    x[3] = 0
+    x = x.bfloat16()
+    layer = LINEAR_OF_KERNEL["torch-int8"](weight, CPU, torch.bfloat16)
+    y = layer(x)
+    assert bool((y[3] == 0).all())
+    outlier = torch.zeros_like(x)
+    outlier[:, 7] = 1000
+    mates = x.clone()
+    mates[:, 128:] = 0
+    rest = x - mates
+    spoiled = layer(x + outlier).double() - reference(outlier, weight) - reference(rest, weight)
+    # What is left is the outlier's group alone, rounded to steps of 1000 / 127, and bfloat16's own rounding of the sum.
+    assert relative_error(layer(rest), reference(rest, weight)) < 0.01
+    assert float(spoiled.abs().max()) < 0.02 * float(reference(outlier, weight).abs().max())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 1), (1, 9), (0, 1)])
+def test_the_output_head_is_the_linear_layer_that_it_stands_for(shape, bias, dtype):
+    linear = torch.nn.Linear(64, 40, bias=bias, dtype=dtype)
+    whole = torch.randn(shape[0], shape[1] + 5, 64, dtype=dtype)
+    head = OutputHead.of(linear)
+    assert head.weight is linear.weight
+    for x in (whole[:, -shape[1] :], whole[:, : shape[1]].clone()):
+        y = head(x).detach()
+        expected = x.double() @ linear.weight.detach().double().t()
+        if bias:
+            expected += linear.bias.detach()
+        assert y.shape == (*shape, 40)
+        assert len(y) == 0 or relative_error(y, expected) < BF16_TOLERANCE
+
+
 def test_inputs_that_are_not_contiguous_are_taken():
     weight = random_weight(64, 32, 64)
     x = torch.randn(64, 2, 3).bfloat16().permute(2, 1, 0)
@@ -322,3 +385,5 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(kernel, pa
 def test_torchs_kernel_is_refused_on_a_device_without_it():
     with pytest.raises(EngineError, match="dequantize"):
         choose_kernel("torch", torch.device("mps"))
+    with pytest.raises(EngineError, match="kernel='torch'"):
+        choose_kernel("torch-int8", torch.device("mps"))

@@ -79,7 +79,7 @@ def edit_tensors(folder, change):
 # What loads
 
 
-@pytest.mark.parametrize("kernel", [None, "auto", "torch", "dequantize", "dense"])
+@pytest.mark.parametrize("kernel", [None, "auto", "torch", "torch-int8", "dequantize", "dense"])
 def test_every_kernel_computes_what_the_dense_model_computes(awq_folder, dense_logits, kernel):
     loaded = load(awq_folder, kernel=kernel)
     assert loaded.kernel == (kernel if kernel not in (None, "auto") else "torch")
@@ -243,19 +243,22 @@ def test_the_bar_is_drawn_on_stderr_when_asked_for(awq_folder, capfd):
     assert (out, err) == ("", "")
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the peak is read from Linux's /proc")
 def test_loading_holds_one_copy_of_the_model(tmp_path):
     """In a fresh process: its peak grows by little more than the checkpoint, and building alone takes nothing."""
     shape = Shape(hidden=1024, ffn=6144, layers=6, heads=8, kv_heads=8, vocab=1024)
     folder = write_random_checkpoint(tmp_path, shape)
     program = f"""
-import psutil, resource, torch
+import re
+from pathlib import Path
+import psutil, torch
 from transformers import AutoConfig
 from hermes_runtime.engines.local.assemble import build_network
 from hermes_runtime.engines.local.checkpoint import open_checkpoint
 from hermes_runtime.engines.local.loader import load_checkpoint
 from hermes_runtime.engines.local.random_checkpoint import Shape, write_random_checkpoint
 load_checkpoint(str(write_random_checkpoint({str(tmp_path / "small")!r})), device="cpu")  # imports and thread pools
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 checkpoint, before = open_checkpoint({str(folder)!r}), psutil.Process().memory_info().rss
 headroom = peak() - before
 config = AutoConfig.from_pretrained(checkpoint.folder)
@@ -495,7 +498,7 @@ def test_too_little_memory_is_said_before_loading(awq_folder, monkeypatch):
 
 def test_the_memory_estimate_is_what_is_held(awq_folder):
     checkpoint = open_checkpoint(str(awq_folder))
-    for kernel in ("torch", "dequantize", "dense"):
+    for kernel in ("torch", "torch-int8", "dequantize", "dense"):
         model = load(awq_folder, kernel=kernel).model
         held = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
         assert abs(memory.loaded_bytes(checkpoint, torch.bfloat16, kernel) - held) < 0.02 * held

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes_runtime.engines.base import GenerationRequest, SamplingParams
-from hermes_runtime.engines.local.engine import EngineLimits, LocalEngine
+from hermes_runtime.engines.local.engine import EngineLimits, LocalEngine, affordable_slots
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.errors import DeviceMemoryError, EngineError, GenerationTimeoutError
 from hermes_runtime.grammar import build_grammar
@@ -235,7 +235,12 @@ def test_timeout_raises_and_the_engine_goes_on(engine):
 
 
 @pytest.mark.parametrize(
-    ("raised", "expected"), [(RuntimeError("boom"), EngineError), (torch.OutOfMemoryError("full"), DeviceMemoryError)]
+    ("raised", "expected"),
+    [
+        (RuntimeError("boom"), EngineError),
+        (torch.OutOfMemoryError("full"), DeviceMemoryError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), DeviceMemoryError),
+    ],
 )
 def test_a_failing_step_fails_its_requests_and_the_engine_goes_on(mistral_tokenizer, oracle, raised, expected):
     engine = LocalEngine(small_checkpoint(mistral_tokenizer))
@@ -251,6 +256,26 @@ def test_a_failing_step_fails_its_requests_and_the_engine_goes_on(mistral_tokeni
         with pytest.raises(expected, match=str(raised)):
             run(engine)
         assert ids_of(run(engine)) == ids_of(run(oracle))
+    finally:
+        engine.close()
+
+
+def test_a_failing_copy_of_a_prefix_fails_its_request_only(mistral_tokenizer, oracle):
+    engine = LocalEngine(small_checkpoint(mistral_tokenizer))
+    trunk = (1, *range(600, 660))
+    copy = engine._cache.copy_prefix
+
+    def fail(placement):
+        engine._cache.copy_prefix = copy
+        raise RuntimeError("no copy")
+
+    try:
+        run(engine, trunk)
+        engine._cache.copy_prefix = fail
+        with pytest.raises(EngineError, match="no copy"):
+            run(engine, (*trunk[:40], 900))
+        for prompt in ((*trunk[:40], 900), trunk):
+            assert ids_of(run(engine, prompt)) == ids_of(run(oracle, prompt))
     finally:
         engine.close()
 
@@ -300,6 +325,14 @@ def test_many_mixed_requests_a_third_cancelled(engine, oracle):
             assert ids_of(generation) == ids_of(oracle.submit(item))
             finished += 1
     assert finished == 40
+
+
+def test_slots_are_as_many_as_memory_allows(mistral_tokenizer, monkeypatch):
+    checkpoint = small_checkpoint(mistral_tokenizer)
+    token_bytes = 2 * 2 * 2 * 16 * 4  # keys and values, layers, heads, width, float32
+    monkeypatch.setattr("hermes_runtime.engines.local.engine.free_bytes", lambda _: 2 * 3 * 512 * token_bytes)
+    assert affordable_slots(checkpoint, 512) == 3
+    assert affordable_slots(checkpoint, 10**6) == 1
 
 
 def test_closed_engine_refuses_and_ends_what_waits(mistral_tokenizer):

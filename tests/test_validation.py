@@ -134,3 +134,13 @@ def test_a_value_too_deep_for_a_recursive_schema_is_a_problem_and_no_crash() -> 
         value = [value]
     assert value_problems([[[]]], schema) == ()
     assert all(problem.startswith("depth: $: ") for problem in value_problems(value, schema))
+
+
+def test_tuples_of_draft_7_need_no_label():
+    schema = {
+        "type": "object",
+        "properties": {"at": {"type": "array", "items": [{"type": "number"}, {"type": "string"}]}},
+    }
+    check_schema(schema, where="tool 'f'")
+    assert value_problems({"at": [1, "x"]}, schema) == ()
+    assert [problem.split(":")[0] for problem in value_problems({"at": ["x", 1]}, schema)] == ["type", "type"]

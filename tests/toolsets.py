@@ -115,16 +115,18 @@ def write_turn(
         tokenizer: Tokenizer of the ids.
         rng: Source of all choices.
         max_tokens: Where the turn is cut.
-        text_tokens: Write the opening tag of a call after this many tokens of text.
+        text_tokens: Write the opening tag of a call after about this many tokens of text.
     """
     end = tokenizer.eos_token_id
     closing = [*tokenizer.convert_tokens_to_ids(list(CLOSING)), end]
     tag = tokenizer.convert_tokens_to_ids(["<", "tool", "_", "call", ">"])
     ids: list[int] = []
     while len(ids) < max_tokens:
-        if len(ids) == text_tokens:
+        # Not in the middle of a character's bytes.
+        if text_tokens is not None and len(ids) >= text_tokens and constraint.allowed(tag) == len(tag):
             constraint.accept(tag)
             ids += tag
+            text_tokens = None
         row = torch.zeros(constraint.vocab_columns)
         constraint.mask(row)
         allowed = np.flatnonzero(row.numpy() == 0)
@@ -188,7 +190,7 @@ def random_turn(seed: int, tokenizer: Any, compiler: Any) -> tuple[str, Turn, li
     if not turn.finished:
         return asked, turn, [], []
     calls = read_calls(turn.text)
-    wrong = [] if grammar.relaxed else problems_of(calls, tools)
+    wrong = problems_of(calls, tools)
     wrong += ["no call"] * (asked in ("any", "name", "parallel") and not calls)
     wrong += ["a call"] * (asked == "none" and bool(calls))
     wrong += ["several calls"] * (not parallel and len(calls) > 1)

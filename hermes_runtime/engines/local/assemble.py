@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from hermes_runtime.engines.local.awq import AwqWeight
 from hermes_runtime.engines.local.checkpoint import Checkpoint, StoredTensor
-from hermes_runtime.engines.local.kernels import LINEAR_OF_KERNEL
+from hermes_runtime.engines.local.kernels import LINEAR_OF_KERNEL, OutputHead
 from hermes_runtime.errors import CheckpointError
 
 _FLOATS = ("F16", "BF16", "F32", "F64")
@@ -169,6 +169,8 @@ def fill_network(
     head = network.get_output_embeddings()  # type: ignore[no-untyped-call]  # as above
     if isinstance(head, nn.Linear) and head.weight.is_meta:
         head.weight = embedding.weight  # type: ignore[assignment]  # an Embedding, whose weight is a Parameter
+    if isinstance(head, nn.Linear):
+        network.set_output_embeddings(OutputHead.of(head))  # type: ignore[no-untyped-call]  # as above
     _materialize_buffers(network, device)
     left = [name for name, tensor in (*network.named_parameters(), *network.named_buffers()) if tensor.is_meta]
     if left:

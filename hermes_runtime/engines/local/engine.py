@@ -10,7 +10,9 @@ import queue
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ import torch
 from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.engines.local.constraint import ConstraintCompiler
 from hermes_runtime.engines.local.loader import LoadedCheckpoint
+from hermes_runtime.engines.local.memory import free_bytes
 from hermes_runtime.engines.local.pool import SlotPool
 from hermes_runtime.engines.local.sequence import Sequence
 from hermes_runtime.engines.local.slots import SlotCache, SlotRow
@@ -36,7 +39,7 @@ class EngineLimits:
     """Bounds of the running batch.
 
     Attributes:
-        slots: Sequences in the cache, running or kept as prefixes.
+        slots: Sequences in the cache, running or kept as prefixes; fewer where memory is short, see `affordable_slots`.
         waiting: Requests in the queue; one more is refused.
         chunk: Prompt tokens computed in one pass, so that a long prompt does not freeze the other streams.
         draft: Drafted tokens verified in one pass; 0 drafts nothing.
@@ -48,6 +51,8 @@ class EngineLimits:
     draft: int = 16
 
 
+# Of the memory that is free when the weights are loaded; the rest is for the passes themselves and for everybody else.
+_CACHE_SHARE = 0.5
 # Rows of up to this many new tokens share a pass; longer ones run alone, because shorter rows are padded to them.
 _SHORT = 8
 
@@ -87,9 +92,12 @@ class LocalEngine:
         self._vocabulary_size = len(self.tokenizer)
         self._constraints = ConstraintCompiler(self.tokenizer, config.vocab_size, end_ids=checkpoint.eos_ids)
         self._cache = SlotCache(
-            config.num_hidden_layers, window=getattr(config, "sliding_window", None), device=checkpoint.device
+            config.num_hidden_layers,
+            longest=self.context_window,
+            window=getattr(config, "sliding_window", None),
+            device=torch.device(checkpoint.device),
         )
-        self._pool = SlotPool(limits.slots)
+        self._pool = SlotPool(min(limits.slots, affordable_slots(checkpoint, self.context_window)))
         self._running: list[Sequence] = []
         self._waiting: deque[Sequence] = deque()
         self._inbox: queue.SimpleQueue[Sequence | None] = queue.SimpleQueue()
@@ -151,7 +159,7 @@ class LocalEngine:
             self._drop_unwanted()
             self._admit()
             for group in self._schedule():
-                self._run(group)
+                self._guarded(group, partial(self._forward, group))
         for sequence in (*self._running, *self._waiting, *self._drained()):
             sequence.finish("cancelled")
         del self._checkpoint, self._cache
@@ -190,10 +198,10 @@ class LocalEngine:
             sequence = self._waiting.popleft()
             with self._lock:
                 self._queued -= 1
-            if placement.copy_from is not None:
-                self._cache.copy_prefix(placement.copy_from.index, placement.slot.index, placement.cached)
             self._running.append(sequence)
             sequence.place(placement)
+            if placement.copy_from is not None:
+                self._guarded([sequence], partial(self._cache.copy_prefix, placement))
 
     def _schedule(self) -> list[list[Sequence]]:
         """Return groups of sequences, each for one pass: all short rows together, and one long row."""
@@ -207,14 +215,16 @@ class LocalEngine:
             self._running.append(long[0])
         return groups
 
-    def _run(self, group: list[Sequence]) -> None:
+    def _guarded(self, group: list[Sequence], work: Callable[[], None]) -> None:
+        """Do work for some sequences; an error of it is theirs alone."""
         try:
-            self._forward(group)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            self._pool.shrink()
-            self._fail(group, DeviceMemoryError(f"out of memory in a step of {len(group)} sequences: {error}"))
+            work()
         except Exception as error:  # noqa: BLE001 - whatever broke belongs to these requests; the others go on
-            self._fail(group, _as_engine_error(error))
+            if _is_out_of_memory(error):
+                self._pool.shrink()
+                self._fail(group, DeviceMemoryError(f"out of memory in a step of {len(group)} sequences: {error}"))
+            else:
+                self._fail(group, _as_engine_error(error))
 
     def _forward(self, group: list[Sequence]) -> None:
         rows = [self._row(sequence) for sequence in group]
@@ -248,7 +258,7 @@ class LocalEngine:
             sequence.settle(logits)
         except HermesError as error:
             self._end(sequence, error)
-        except Exception as error:  # noqa: BLE001 - as in `_run`
+        except Exception as error:  # noqa: BLE001 - as in `_guarded`
             self._end(sequence, _as_engine_error(error))
         else:
             if sequence.finish_reason is not None:
@@ -272,6 +282,24 @@ class LocalEngine:
             sequence.finish("cancelled")
         else:
             sequence.channel.fail(error)
+
+
+def affordable_slots(checkpoint: LoadedCheckpoint, context_window: int) -> int:
+    """Return how many conversations of full length fit the memory that is free, at least one.
+
+    A token takes two vectors per layer and key-value head: 128 KiB for Mistral 7B in 16 bits.
+    """
+    config = checkpoint.model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    token_bytes = 2 * config.num_hidden_layers * heads * width * checkpoint.model.dtype.itemsize
+    room = int(free_bytes(torch.device(checkpoint.device)) * _CACHE_SHARE)
+    return max(1, int(room // (token_bytes * context_window)))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # The CPU allocator raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
 
 
 def _as_engine_error(error: Exception) -> EngineError:

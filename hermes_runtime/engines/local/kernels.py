@@ -16,6 +16,7 @@ from torch.nn import functional
 from hermes_runtime.engines.local.awq import SYMMETRIC_ZERO, AwqWeight, dequantize, pack_codes
 from hermes_runtime.engines.local.int4pack import (
     CUDA_TILE,
+    cpu_block,
     cuda_tile_order,
     kernel_group_size,
     pack_for_cpu,
@@ -23,10 +24,12 @@ from hermes_runtime.engines.local.int4pack import (
     scales_and_offsets,
     unpack_from_cuda,
 )
+from hermes_runtime.engines.local.prefill import float32_product, int8_product
 from hermes_runtime.errors import EngineError, InvalidRequestError
 
 KERNELS = {
     "torch": "torch's own int4 matrix product on CPU, and on CUDA from compute capability 8.0; computes in bfloat16",
+    "torch-int8": "as torch, but long prompts on the CPU round activations to 8 bits: faster, a little less exact",
     "dequantize": "makes the dense matrix anew in every forward: any device, exact, 4-bit memory, slow",
     "dense": "makes the dense matrices once while loading: any device, exact, four times the memory",
     "autoawq": "AutoAWQ's WQLinear_GEMM; needs the package `autoawq`",
@@ -34,36 +37,50 @@ KERNELS = {
 }
 """What `kernel=` may name beside None and "auto"."""
 
+CPU_DENSE_ROWS = 192
+"""From this many rows on, dense float32 blocks beat torch's CPU kernel (measured; docs/awq.md)."""
+
+CPU_INT8_ROWS = 64
+"""From this many rows on, int8 blocks beat torch's CPU kernel (measured; docs/awq.md)."""
+
 CUDA_DENSE_ROWS = 512
-"""From this many rows on, a dense block beats torch's CUDA kernel, which reads the weights again for every 16 rows."""
+"""From this many rows on, a dense block should beat torch's CUDA kernel, which reads the weights for each 16 rows.
+
+An estimate: `benchmarks.gpu_check` measures it.
+"""
 
 # torch has no public names for these.
 _int4_cpu = torch.ops.aten._weight_int4pack_mm_for_cpu  # noqa: SLF001
 _int4_cuda = torch.ops.aten._weight_int4pack_mm  # noqa: SLF001
 
+_HEAD_ROWS = 4  # up to here a product per row is faster
 _DEQUANTIZE_COLUMNS = 2048  # bounds the temporary dense block to K x 2048
 
 
 class Int4Linear(nn.Module):
-    """`kernel="torch"`: aten's int4pack product, in bfloat16 with float32 sums.
+    """`kernel="torch"`: aten's int4pack product, in bfloat16 with float32 sums; dense blocks for many rows.
 
-    Scales and offsets are rounded to bfloat16, codes are exact.
+    Codes are exact; scales and offsets are rounded to bfloat16.
     """
 
     packed: Tensor
     pairs: Tensor
     bias: Tensor | None
 
-    def __init__(self, weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, weight: AwqWeight, device: torch.device, dtype: torch.dtype, *, int8_prompts: bool = False
+    ) -> None:
         super().__init__()
         size = kernel_group_size(weight.group_size)
         if size is None:
             raise ValueError(f"groups of {weight.group_size} rows are no multiple of 32")
         self.in_features, self.out_features, self.group_size = weight.in_features, weight.out_features, size
-        on_device = weight if device.type == "cpu" else weight.to(device)
-        self.register_buffer(
-            "packed", pack_for_cpu(weight.qweight) if device.type == "cpu" else pack_for_cuda(on_device.qweight)
-        )
+        self.int8_prompts = int8_prompts
+        block = cpu_block() if device.type == "cpu" else None
+        self.block = block if block is not None and weight.out_features % block == 0 else None
+        on_device = weight.to(device)
+        pack = pack_for_cpu if device.type == "cpu" else pack_for_cuda
+        self.register_buffer("packed", pack(on_device.qweight))
         self.register_buffer("pairs", scales_and_offsets(on_device))
         self.register_buffer("bias", None if on_device.bias is None else on_device.bias.to(dtype))
 
@@ -92,10 +109,17 @@ class Int4Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> [..., N]."""
         rows = x.reshape(-1, self.in_features).to(torch.bfloat16).contiguous()
-        is_long = rows.device.type == "cuda" and rows.shape[0] >= CUDA_DENSE_ROWS
-        y = functional.linear(rows, self.dense()) if is_long else self.int4(rows)
-        y = y.to(x.dtype).view(*x.shape[:-1], self.out_features)
+        y = self._product(rows).to(x.dtype).view(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias
+
+    def _product(self, rows: Tensor) -> Tensor:
+        if rows.device.type == "cuda" and len(rows) >= CUDA_DENSE_ROWS:
+            return functional.linear(rows, self.dense())
+        if self.block is not None and self.int8_prompts and len(rows) >= CPU_INT8_ROWS:
+            return int8_product(rows, self.packed, self.pairs, self.block)
+        if self.block is not None and len(rows) >= CPU_DENSE_ROWS:
+            return float32_product(rows, self.packed, self.pairs, self.block)
+        return self.int4(rows)
 
     def extra_repr(self) -> str:
         """What `print(model)` shows."""
@@ -140,6 +164,30 @@ class DequantizeLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, group_size={self.group_size}"
 
 
+class OutputHead(nn.Linear):
+    """The layer that makes logits, in 16 or 32 bits, for the rows that it is really given.
+
+    It gets the last position of a prompt as a slice, [1, 1, K] with gaps, for which torch's batched product copies the
+    whole weight; and for a few rows in bfloat16 a product per row is faster than one for all.
+    """
+
+    @classmethod
+    def of(cls, linear: nn.Linear) -> OutputHead:
+        """The same layer, sharing its weight."""
+        head = cls(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
+        head.weight, head.bias = linear.weight, linear.bias
+        return head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., K] -> [..., N]."""
+        rows = x.reshape(-1, self.in_features)
+        if x.device.type == "cpu" and x.dtype == torch.bfloat16 and self.bias is None and 0 < len(rows) <= _HEAD_ROWS:
+            y = torch.stack([torch.mv(self.weight, row) for row in rows])
+        else:
+            y = functional.linear(rows, self.weight, self.bias)
+        return y.view(*x.shape[:-1], self.out_features)
+
+
 def dense_linear(weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """`kernel="dense"`: an ordinary linear layer."""
     linear = nn.Linear(weight.in_features, weight.out_features, bias=weight.bias is not None, device="meta")
@@ -158,6 +206,13 @@ def int4_linear(weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> 
         if Int4Linear.fits(weight, device)
         else DequantizeLinear(weight, device, dtype)
     )
+
+
+def int8_prompt_linear(weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """`kernel="torch-int8"`, with the same exception."""
+    if not Int4Linear.fits(weight, device):
+        return DequantizeLinear(weight, device, dtype)
+    return Int4Linear(weight, device, dtype, int8_prompts=True)
 
 
 def autoawq_linear(weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> nn.Module:  # noqa: ARG001  # AutoAWQ computes in float16 whatever comes in
@@ -182,6 +237,7 @@ MakeLinear = Callable[[AwqWeight, torch.device, torch.dtype], nn.Module]
 
 LINEAR_OF_KERNEL: dict[str, MakeLinear] = {
     "torch": int4_linear,
+    "torch-int8": int8_prompt_linear,
     "dequantize": DequantizeLinear,
     "dense": dense_linear,
     "autoawq": autoawq_linear,
@@ -209,6 +265,8 @@ def choose_kernel(kernel: str | None, device: torch.device) -> str:
         return "torch" if has_int4_kernel(device) else "dequantize"
     if kernel not in KERNELS:
         raise InvalidRequestError(f"unknown kernel {kernel!r}; choose one of auto, {', '.join(KERNELS)}")
+    if kernel == "torch-int8" and device.type != "cpu":
+        raise EngineError(f"kernel='torch-int8' is for CPUs, not {device}; use kernel='torch'")
     if kernel == "torch" and not has_int4_kernel(device):
         raise EngineError(
             "torch's int4 kernel needs a CPU, or an NVIDIA GPU of compute capability 8.0 or more, "

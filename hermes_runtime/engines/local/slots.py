@@ -14,6 +14,8 @@ import torch
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
+from hermes_runtime.engines.local.pool import Placement
+
 _LENGTH_STEP = 256
 
 
@@ -57,11 +59,13 @@ class SlotCache(Cache):
 
     Args:
         layers: Number of decoder layers.
+        longest: Upper bound on the tokens of a slot.
         window: A query sees this many last tokens, itself included; None sees all.
         device: Where the tensors of a pass are made.
     """
 
-    def __init__(self, layers: int, *, window: int | None, device: torch.device) -> None:
+    def __init__(self, layers: int, *, longest: int, window: int | None, device: torch.device) -> None:
+        self._longest = longest
         self._window = window
         self._device = device
         self.slots = 0
@@ -96,11 +100,13 @@ class SlotCache(Cache):
             visible &= keys[None, None] > places[:, :, None] - self._window
         return ModelInputs(ids, places, visible[:, None])
 
-    def copy_prefix(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` tokens of a slot to another."""
-        self._grow(max(source, target) + 1, length)
+    def copy_prefix(self, placement: Placement) -> None:
+        """Give a slot the cached tokens of another."""
+        assert placement.copy_from is not None
+        source, target = placement.copy_from.index, placement.slot.index
+        self._grow(max(source, target) + 1, placement.cached)
         for layer in self._layers:
-            layer.copy(source, target, length)
+            layer.copy(source, target, placement.cached)
 
     def _grow(self, slots: int, length: int) -> None:
         wanted = -(-length // _LENGTH_STEP) * _LENGTH_STEP
@@ -108,7 +114,8 @@ class SlotCache(Cache):
             return
         self.slots = max(slots, self.slots)
         # By half at least, so that a growing conversation is copied a bounded number of times.
-        self.length = max(wanted, self.length + self.length // 2) if wanted > self.length else self.length
+        if wanted > self.length:
+            self.length = min(max(wanted, self.length + self.length // 2), max(wanted, self._longest))
         for layer in self._layers:
             layer.resize()
 
