@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 REQUIREMENTS := pyproject.toml constraints/ci.txt
-BENCHMARKS := $(foreach name,awq constraint engine adapters,$(if $(wildcard benchmarks/$(name).py),$(name)))
+BENCHMARKS := $(filter-out report gpu_check,$(patsubst benchmarks/%.py,%,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))))
 
 # Of all that pip says, show what is large enough to be waited for; its warnings are shown only if it fails.
 define pip_install
@@ -53,7 +53,7 @@ $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found; install one, or call make PYTHON=/path/to/python"; exit 1; }
 	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --quiet 'pip>=25.1'
+	@$(PIP) install -qq 'pip>=25.1'
 	@touch $@
 
 $(VENV)/.installed-demo: $(REQUIREMENTS) | $(VENV)/.created

@@ -107,7 +107,12 @@ def row(result: dict[str, Any]) -> str:
     return f"| {result['name']} | {result['value']:.4g} {result['unit']} | {beside} | {goal} | {share} |"
 
 
-def seconds(run: Callable[[], object], repeats: int = 3, device: torch.device | None = None) -> float:
+def seconds(
+    run: Callable[[], object],
+    repeats: int = 3,
+    device: torch.device | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """The least time of `repeats` runs after one for warming up."""
 
     def wait() -> None:
@@ -118,20 +123,24 @@ def seconds(run: Callable[[], object], repeats: int = 3, device: torch.device | 
     times = []
     for _ in range(repeats):
         wait()
-        start = time.perf_counter()
+        start = clock()
         run()
         wait()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return min(times)
 
 
-def memory_bandwidth(device: torch.device, nbytes: int = 1 << 30) -> float:
+def memory_bandwidth(
+    device: torch.device, nbytes: int = 1 << 30, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Bytes per second that a plain read of a large tensor reaches."""
     block = torch.ones(nbytes // 4, dtype=torch.float32, device=device)
-    return block.nbytes / seconds(block.sum, 5, device)
+    return block.nbytes / seconds(block.sum, 5, device, clock)
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
+def matmul_rate(
+    device: torch.device, dtype: torch.dtype, size: int = 2048, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Floating-point operations per second that a square matrix product reaches."""
     a = torch.randn(size, size, device=device, dtype=dtype)
-    return 2 * size**3 / seconds(lambda: a @ a, 5, device)
+    return 2 * size**3 / seconds(lambda: a @ a, 5, device, clock)

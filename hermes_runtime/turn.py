@@ -257,7 +257,8 @@ class _Attempt:
         """Take a delta, return the events to pass on now."""
         self.token_ids += delta.ids
         if delta.logprobs is not None:
-            self._logprobs = [*(self._logprobs or ()), *delta.logprobs]
+            self._logprobs = [] if self._logprobs is None else self._logprobs
+            self._logprobs += delta.logprobs
         if delta.finish_reason is not None:
             self._finish_reason = delta.finish_reason
         return self._passed_on(self._parser.feed(delta.text) if delta.text else [])

@@ -20,7 +20,7 @@ from llama_index.core.base.llms.types import (
     MessageRole,
     ToolCallBlock,
 )
-from llama_index.core.constants import DEFAULT_NUM_OUTPUTS
+from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
 from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
 from llama_index.core.tools.types import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr
@@ -28,12 +28,12 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine
+from hermes_runtime.engines.window import stated_context_window
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import ToolChoiceLike, ToolLike
 from hermes_runtime.turn import Turn, TurnRequest, render
 from llama_index_hermes._endpoints import chat_endpoint, completion_endpoint, opened
 from llama_index_hermes._messages import to_hermes, tool_selections
-from llama_index_hermes._metadata import context_window_of
 from llama_index_hermes._options import TURN_OPTIONS, generation_options, turn_request
 from llama_index_hermes._raw import RawCompletion
 from llama_index_hermes._responses import (
@@ -140,8 +140,9 @@ class HermesLLM(StructuredPrediction):
         An unset `context_window` is the loaded engine's, before that what the checkpoint's config.json on this machine
         says, and 3900 where there is none yet. An unset `max_tokens` counts as 256 in `num_output`.
         """
+        known = self.context_window or self._engine_window or stated_context_window(self.model)
         return LLMMetadata(
-            context_window=self.context_window or self._engine_window or context_window_of(self.model),
+            context_window=known or DEFAULT_CONTEXT_WINDOW,
             num_output=self.max_tokens or DEFAULT_NUM_OUTPUTS,
             is_chat_model=True,
             is_function_calling_model=True,

@@ -131,17 +131,18 @@ def get_weather(city: str) -> str:
     return {"Bergen": "9 degrees and light rain", "Ostend": "17 degrees and windy"}.get(city, "14 degrees and cloudy")
 
 
-def rent_kayak(name: str, hours: int) -> str:
-    """Rent a kayak."""
-    return f"kayak K{len(name)} until {9 + hours}:00"
+def book_concert(guest: str, seats: int, balcony: bool) -> str:
+    """Book a concert."""
+    return f"ticket {'B' if balcony else 'P'}-{seats}{len(guest)}"
 
 
-def get_lighthouse(harbor: str) -> dict[str, Any]:
-    """Get the lighthouse of a harbor."""
-    return {"height": 35 if harbor == "Tromso" else 12, "color": "white"}
+def get_mortgage(amount: float, years: int) -> dict[str, float]:
+    """Get the mortgage."""
+    rate = 3.5 if years <= 15 else 4.25
+    return {"rate": rate, "total": round(amount * (1 + rate * years / 100), 2)}
 
 
-TOOLS: tuple[Tool, ...] = (get_weather, rent_kayak, get_lighthouse)
+TOOLS: tuple[Tool, ...] = (get_weather, book_concert, get_mortgage)
 
 SCENARIOS = (
     Scenario(
@@ -158,16 +159,22 @@ SCENARIOS = (
     ),
     Scenario(
         "typed arguments",
-        "Rent a kayak with name Victor and hours 3.",
-        (Called("rent_kayak", {"name": "Victor", "hours": 3}),),
-        ("K6", "12:00"),
+        "Book a concert for guest Yara, seats 2 and balcony no.",
+        (Called("book_concert", {"guest": "Yara", "seats": 2, "balcony": False}),),
+        ("P-24",),
     ),
     Scenario(
         "an answer from a result",
-        "What is the lighthouse for Tromso?",
-        (Called("get_lighthouse", {"harbor": "Tromso"}),),
-        ("35", "white"),
+        "What is the mortgage for amount 2500.5 and years 12?",
+        (Called("get_mortgage", {"amount": 2500.5, "years": 12}),),
+        ("3.5", "3550.71"),
     ),
-    Scenario("no tool fits", "What is the mortgage for Miami?", (), ()),
+    Scenario(
+        "two tools at once",
+        "What is the mortgage for amount 2500.5 and years 12 and what is the weather in Bergen?",
+        (Called("get_mortgage", {"amount": 2500.5, "years": 12}), Called("get_weather", {"city": "Bergen"})),
+        ("3550.71", "9 degrees"),
+    ),
+    Scenario("no tool fits", "What is the lighthouse in Tromso?", (), ()),
     Scenario("no tool needed", "Hello!", (), ("hello",)),
 )

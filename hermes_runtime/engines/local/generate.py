@@ -168,9 +168,7 @@ class _Sink(StoppingCriteria):
         self.stop_ids = frozenset((*checkpoint.eos_ids, *job.request.stop_ids))
         self.recorder = None if job.request.logprobs is None else LogprobRecorder()
 
-    def __call__(
-        self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any
-    ) -> torch.BoolTensor:
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.BoolTensor:
         for token_id in input_ids[0, self._seen :].tolist():
             self._take(token_id)
         self._check_deadline()

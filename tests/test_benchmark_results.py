@@ -1,0 +1,37 @@
+"""Committed benchmark results have the agreed shape, and the report prints them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import pytest
+
+from benchmarks import _common, report
+
+COMMITTED = sorted(report.RESULTS.glob("*.json"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_committed_results_have_the_agreed_shape(path):
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert set(document) == {"benchmark", "date", "command", "machine", "versions", "results"}
+    assert set(document["machine"]) == {"cpu", "cores", "gpu", "memory"}
+    assert document["results"]
+    for result in document["results"]:
+        assert set(result) == {field.name for field in fields(_common.Result)}
+
+
+def test_the_report_prints_a_row_for_each_result(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["x", "--quick"])
+    results = [
+        _common.Result("decode", 0.17, "s", "other", 0.9, "at most other's", holds=True, limit_share=0.5),
+        _common.Result("load", 9.0, "s", goal="at most 5 s", holds=False),
+    ]
+    _common.publish("awq", results, {"torch": "2"}, tmp_path / "new" / "awq.json")
+    capsys.readouterr()
+    assert report.main([str(tmp_path / "new" / "awq.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "| decode | 0.17 s | 0.90 x other | at most other's: yes | 50% |" in printed
+    assert "| load | 9 s |  | at most 5 s: no |  |" in printed
+    assert "python -m benchmarks.awq --quick" in printed
