@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from hermes_runtime.engines.local.loader import LoadedCheckpoint
 from transformers import MistralConfig, MistralForCausalLM
 
 from hermes_runtime.engines.base import SamplingParams
+from hermes_runtime.engines.local.loader import LoadedCheckpoint
 from tests.mistral import IM_END
 
 COLUMNS = 32032  # the real checkpoint's logits are wider than its tokenizer's 32002 ids
