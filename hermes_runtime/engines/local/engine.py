@@ -5,10 +5,8 @@ One worker thread owns the model. Its life is: schedule, run, postprocess.
 
 from __future__ import annotations
 
-import atexit
 import queue
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,19 +17,14 @@ import torch
 
 from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.engines.local.constraint import ConstraintCompiler
+from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window, close_at_exit
 from hermes_runtime.engines.local.loader import LoadedCheckpoint
 from hermes_runtime.engines.local.memory import free_bytes
 from hermes_runtime.engines.local.pool import SlotPool
 from hermes_runtime.engines.local.sequence import Sequence
 from hermes_runtime.engines.local.slots import SlotCache, SlotRow
 from hermes_runtime.engines.stream import DeltaChannel, StreamedGeneration
-from hermes_runtime.errors import (
-    ContextWindowExceededError,
-    DeviceMemoryError,
-    EngineError,
-    HermesError,
-    InvalidRequestError,
-)
+from hermes_runtime.errors import ContextWindowExceededError, DeviceMemoryError, EngineError, HermesError
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +69,10 @@ class LocalEngine:
         context_window: int | None = None,
         limits: EngineLimits = EngineLimits(),
     ) -> None:
-        if context_window is not None and not 0 < context_window <= checkpoint.context_window:
-            raise InvalidRequestError(
-                f"context_window must be between 1 and {checkpoint.context_window}, the positions that "
-                f"{checkpoint.name!r} was made for; got {context_window}"
-            )
         config = checkpoint.model.config
         self.tokenizer = checkpoint.tokenizer
         self.model_name = checkpoint.name
-        self.context_window = context_window or checkpoint.context_window
+        self.context_window = bounded_context_window(checkpoint, context_window)
         self._checkpoint = checkpoint
         self._defaults = checkpoint.generation_defaults
         self._end_ids = checkpoint.eos_ids
@@ -106,7 +94,7 @@ class LocalEngine:
         self._lock = threading.Lock()
         self._worker = threading.Thread(target=self._work, name=f"hermes-{self.model_name}", daemon=True)
         self._worker.start()
-        _OPEN_ENGINES.add(self)
+        close_at_exit(self)
 
     def submit(self, request: GenerationRequest) -> StreamedGeneration:
         """Queue a request; see `Engine.submit`."""
@@ -220,11 +208,10 @@ class LocalEngine:
         try:
             work()
         except Exception as error:  # noqa: BLE001 - whatever broke belongs to these requests; the others go on
-            if _is_out_of_memory(error):
+            failure = as_typed_error(error)
+            if isinstance(failure, DeviceMemoryError):
                 self._pool.shrink()
-                self._fail(group, DeviceMemoryError(f"out of memory in a step of {len(group)} sequences: {error}"))
-            else:
-                self._fail(group, _as_engine_error(error))
+            self._fail(group, failure)
 
     def _forward(self, group: list[Sequence]) -> None:
         rows = [self._row(sequence) for sequence in group]
@@ -256,10 +243,8 @@ class LocalEngine:
     def _settle(self, sequence: Sequence, logits: torch.Tensor) -> None:
         try:
             sequence.settle(logits)
-        except HermesError as error:
-            self._end(sequence, error)
         except Exception as error:  # noqa: BLE001 - as in `_guarded`
-            self._end(sequence, _as_engine_error(error))
+            self._end(sequence, as_typed_error(error))
         else:
             if sequence.finish_reason is not None:
                 self._end(sequence)
@@ -297,27 +282,6 @@ def affordable_slots(checkpoint: LoadedCheckpoint, context_window: int) -> int:
     return max(1, int(room // (token_bytes * context_window)))
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    # The CPU allocator raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
-
-
-def _as_engine_error(error: Exception) -> EngineError:
-    failure = EngineError(f"generation failed: {type(error).__name__}: {error}")
-    failure.__cause__ = error
-    return failure
-
-
 def _slot(sequence: Sequence) -> int:
     assert sequence.placement is not None
     return sequence.placement.slot.index
-
-
-_OPEN_ENGINES: weakref.WeakSet[LocalEngine] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_open_engines() -> None:
-    # A daemon thread that is inside torch while the interpreter goes down crashes the process.
-    for engine in list(_OPEN_ENGINES):
-        engine.close()

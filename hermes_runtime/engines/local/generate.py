@@ -5,11 +5,9 @@ It is slow and simple on purpose: every faster engine is checked against it.
 
 from __future__ import annotations
 
-import atexit
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,18 +17,12 @@ from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria, St
 
 from hermes_runtime.engines.base import FinishReason, GenerationRequest, TokenDelta, TokenLogprob, Usage
 from hermes_runtime.engines.local.constraint import ConstraintCompiler, ConstraintLogitsProcessor
+from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window, close_at_exit
 from hermes_runtime.engines.local.loader import LoadedCheckpoint
 from hermes_runtime.engines.local.sampler import LogprobRecorder, sampling_processors
 from hermes_runtime.engines.stream import DeltaChannel, StreamedGeneration
 from hermes_runtime.engines.text import Detokenizer, StopScanner
-from hermes_runtime.errors import (
-    ContextWindowExceededError,
-    DeviceMemoryError,
-    EngineError,
-    GenerationTimeoutError,
-    HermesError,
-    InvalidRequestError,
-)
+from hermes_runtime.errors import ContextWindowExceededError, EngineError, GenerationTimeoutError
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +45,9 @@ class GenerateEngine:
     """
 
     def __init__(self, checkpoint: LoadedCheckpoint, *, context_window: int | None = None) -> None:
-        if context_window is not None and not 0 < context_window <= checkpoint.context_window:
-            raise InvalidRequestError(
-                f"context_window must be between 1 and {checkpoint.context_window}, the positions that "
-                f"{checkpoint.name!r} was made for; got {context_window}"
-            )
         self.tokenizer = checkpoint.tokenizer
         self.model_name = checkpoint.name
-        self.context_window = context_window or checkpoint.context_window
+        self.context_window = bounded_context_window(checkpoint, context_window)
         self._checkpoint = checkpoint
         # `generate` fills what a request leaves open from here; the request's own options must be all there is.
         checkpoint.model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
@@ -72,7 +59,7 @@ class GenerateEngine:
         self._close_lock = threading.Lock()
         self._worker = threading.Thread(target=self._work, name=f"hermes-{self.model_name}", daemon=True)
         self._worker.start()
-        _OPEN_ENGINES.add(self)
+        close_at_exit(self)
 
     def submit(self, request: GenerationRequest) -> StreamedGeneration:
         """Queue a request; see `Engine.submit`."""
@@ -116,14 +103,8 @@ class GenerateEngine:
             if sink.may_start():
                 self._generate(job, sink)
             sink.end()
-        except HermesError as error:
-            job.channel.fail(error)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            job.channel.fail(DeviceMemoryError(f"out of memory while generating: {error}"))
         except Exception as error:  # noqa: BLE001 - whatever broke belongs to this request; the next one must still run
-            failure = EngineError(f"generation failed: {type(error).__name__}: {error}")
-            failure.__cause__ = error
-            job.channel.fail(failure)
+            job.channel.fail(as_typed_error(error))
 
     @torch.inference_mode()
     def _generate(self, job: _Job, sink: _Sink) -> None:
@@ -211,13 +192,3 @@ class _Sink(StoppingCriteria):
         if self._ended_by_id or self._scanner.is_stopped:
             return "stop"
         return "cancelled" if self._is_cancelled else "length"
-
-
-_OPEN_ENGINES: weakref.WeakSet[GenerateEngine] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_open_engines() -> None:
-    # A daemon thread that is inside torch while the interpreter goes down crashes the process.
-    for engine in list(_OPEN_ENGINES):
-        engine.close()

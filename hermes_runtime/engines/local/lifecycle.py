@@ -1,0 +1,55 @@
+"""What every engine over a local checkpoint does alike: bound its context, name its failures, end with the process."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+
+import torch
+
+from hermes_runtime.engines.base import Engine
+from hermes_runtime.engines.local.loader import LoadedCheckpoint
+from hermes_runtime.errors import DeviceMemoryError, EngineError, HermesError, InvalidRequestError
+
+_OPEN_ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def bounded_context_window(checkpoint: LoadedCheckpoint, asked: int | None) -> int:
+    """Return the context window that was asked for, or else the checkpoint's.
+
+    Raises:
+        InvalidRequestError: It is larger than the checkpoint's, or not positive.
+    """
+    if asked is None:
+        return checkpoint.context_window
+    if not 0 < asked <= checkpoint.context_window:
+        raise InvalidRequestError(
+            f"context_window must be between 1 and {checkpoint.context_window}, the positions that "
+            f"{checkpoint.name!r} was made for; got {asked}"
+        )
+    return asked
+
+
+def as_typed_error(error: Exception) -> HermesError:
+    """Return what a failed computation raises to its reader."""
+    if isinstance(error, HermesError):
+        return error
+    failure: HermesError
+    # The CPU allocator raises a plain RuntimeError.
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error):
+        failure = DeviceMemoryError(f"out of memory while generating: {error}")
+    else:
+        failure = EngineError(f"generation failed: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
+
+
+def close_at_exit(engine: Engine) -> None:
+    """Close an engine when the interpreter ends: a thread that is inside torch then would crash the process."""
+    _OPEN_ENGINES.add(engine)
+
+
+@atexit.register
+def _close_open_engines() -> None:
+    for engine in list(_OPEN_ENGINES):
+        engine.close()
