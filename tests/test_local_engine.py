@@ -280,6 +280,17 @@ def test_a_failing_copy_of_a_prefix_fails_its_request_only(mistral_tokenizer, or
         engine.close()
 
 
+def test_a_constraint_that_fails_at_the_start_fails_its_request_only(engine, oracle, monkeypatch):
+    def fail(_):
+        raise EngineError("the parser gave up")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hermes_runtime.engines.local.constraint.Constraint.forced", fail)
+        with pytest.raises(EngineError, match="gave up"):
+            run(engine, constraint=CALLS)
+    assert ids_of(run(engine)) == ids_of(run(oracle))
+
+
 def test_an_error_of_one_request_leaves_its_batch_alone(engine, oracle, monkeypatch):
     bad = engine.submit(request((1, 611), max_tokens=30))
     good = engine.submit(request((1, 612), max_tokens=30))

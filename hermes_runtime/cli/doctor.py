@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hermes_runtime.engines.local.checkpoint import TINY_HERMES, open_checkpoint
+from hermes_runtime.engines.local.checkpoint import open_checkpoint
 from hermes_runtime.engines.local.kernels import KERNELS, choose_kernel
 from hermes_runtime.engines.local.loader import choose_device
 from hermes_runtime.engines.local.memory import free_bytes, needed_bytes
+from hermes_runtime.engines.window import TINY_HERMES
 from hermes_runtime.errors import EngineError, HermesError, ModelNotFoundError
 
 DISTRIBUTION = "hermes-adapters"

@@ -24,10 +24,8 @@ from huggingface_hub.errors import (
 )
 
 from hermes_runtime.engines.local.awq import AwqFormat
+from hermes_runtime.engines.window import TINY_FOLDER, TINY_HERMES
 from hermes_runtime.errors import CheckpointError, ModelNotFoundError
-
-TINY_HERMES = "tiny-hermes"
-TINY_FOLDER = Path(__file__).parents[2] / "tiny" / "checkpoint"
 
 _HUB_FILES = ("*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja")
 _HUB_TIMEOUT = 10.0  # seconds for the hub's first answer

@@ -20,7 +20,7 @@ from hermes_runtime.engines.local.constraint import ConstraintCompiler
 from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window, close_at_exit
 from hermes_runtime.engines.local.loader import LoadedCheckpoint
 from hermes_runtime.engines.local.memory import free_bytes
-from hermes_runtime.engines.local.pool import SlotPool
+from hermes_runtime.engines.local.pool import Placement, SlotPool
 from hermes_runtime.engines.local.sequence import Sequence
 from hermes_runtime.engines.local.slots import SlotCache, SlotRow
 from hermes_runtime.engines.stream import DeltaChannel, StreamedGeneration
@@ -187,9 +187,13 @@ class LocalEngine:
             with self._lock:
                 self._queued -= 1
             self._running.append(sequence)
-            sequence.place(placement)
-            if placement.copy_from is not None:
-                self._guarded([sequence], partial(self._cache.copy_prefix, placement))
+            sequence.placement = placement
+            self._guarded([sequence], partial(self._begin, sequence, placement))
+
+    def _begin(self, sequence: Sequence, placement: Placement) -> None:
+        if placement.copy_from is not None:
+            self._cache.copy_prefix(placement)
+        sequence.begin(placement.cached)
 
     def _schedule(self) -> list[list[Sequence]]:
         """Return groups of sequences, each for one pass: all short rows together, and one long row."""

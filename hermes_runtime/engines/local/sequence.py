@@ -92,10 +92,9 @@ class Sequence:
         if time.monotonic() > self._deadline:
             raise GenerationTimeoutError(f"no complete answer within {self.request.timeout:g} seconds")
 
-    def place(self, placement: Placement) -> None:
-        """Take a slot; what it holds of the prompt is not computed again."""
-        self.placement = placement
-        self.cached = placement.cached
+    def begin(self, cached: int) -> None:
+        """Start after the tokens of the prompt that the slot holds already."""
+        self.cached = cached
         self._plan_draft()
 
     def note_prompt_computed(self, end: int) -> None:
