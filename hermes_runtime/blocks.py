@@ -10,6 +10,7 @@ from hermes_runtime import markup
 from hermes_runtime.calls import (
     Outcome,
     Reason,
+    Written,
     invalid_call,
     read_arguments,
     read_calls,
@@ -18,6 +19,7 @@ from hermes_runtime.calls import (
 )
 from hermes_runtime.literals import LiteralError, LiteralScanner
 from hermes_runtime.messages import ToolSpec
+from hermes_runtime.pieces import ArgumentPieces
 from hermes_runtime.window import Window
 
 # After a call's object these begin a remnant of a member, not prose: {"name": "f"}, "arguments": {...}
@@ -41,14 +43,24 @@ class CallBlock:
         window: The text, placed after the opening tag.
         tools: The tools that were bound.
         after_unclosed: The opening tag follows a block without a closing tag, so it may have been meant as one.
+        only_name: The one tool that can be called, where that is certain.
 
     Attributes:
+        pieces: What is known of the arguments of the block's first call before it is complete.
         outcomes: The calls, once `finished`.
         finished: The block is over; the window is placed after it.
         unclosed: The block ended without a closing tag.
     """
 
-    def __init__(self, window: Window, tools: Sequence[ToolSpec], *, after_unclosed: bool = False) -> None:
+    def __init__(
+        self,
+        window: Window,
+        tools: Sequence[ToolSpec],
+        *,
+        after_unclosed: bool = False,
+        only_name: str | None = None,
+    ) -> None:
+        self.pieces = self._pieces = ArgumentPieces(only_name)
         self.outcomes: list[Outcome] = []
         self.finished = False
         self.unclosed = False
@@ -56,8 +68,8 @@ class CallBlock:
         self._tools = tools
         self._after_unclosed = after_unclosed
         self._state: Callable[[], bool] = self._before_value
-        self._scanner = LiteralScanner()
-        self._values: list[tuple[object, int, int]] = []
+        self._scanner = LiteralScanner(tap=self.pieces)
+        self._values: list[tuple[object, int, int, ArgumentPieces]] = []
         self._begin = self._value_from = window.position
         self._failure = ""
         self._failed_at = 0
@@ -112,7 +124,7 @@ class CallBlock:
         window.at = len(window.text) if end is None else end
         if end is None:
             return False
-        self._values.append((self._scanner.value, self._value_from, window.position))
+        self._values.append((self._scanner.value, self._value_from, window.position, self._pieces))
         self._comma = False
         self._state = self._after_value
         return True
@@ -136,7 +148,7 @@ class CallBlock:
         elif char == "`" and self._is_cut(markup.FENCE_BEGINNING):
             return False
         elif self._comma or char in _REMNANT:
-            _, self._value_from, _ = self._values.pop()
+            _, self._value_from, _, _ = self._values.pop()
             self._fail("the object is followed by parts of another")
         else:
             self._end(cut_off=False)
@@ -227,7 +239,7 @@ class CallBlock:
                 self._finish(wreck=("truncated", "the text ends inside the call"))
         elif state == self._after_value:
             if cut_off:
-                _, self._value_from, _ = self._values.pop()
+                _, self._value_from, _, _ = self._values.pop()
             self._finish(wreck=("truncated", "the text ends before the closing tag") if cut_off else None)
         elif not self._go_back_to(markup.CLOSE, self._failed_at):
             self._finish(wreck=("truncated" if cut_off else "malformed", self._failure))
@@ -255,17 +267,23 @@ class CallBlock:
     def _collect(self, wreck: tuple[Reason, str] | None, until: int) -> None:
         whole = self._window.recorded()
         written = [
-            (value, whole[begin - self._begin : end - self._begin].strip()) for value, begin, end in self._values
+            Written(value, whole[begin - self._begin : end - self._begin].strip(), pieces)
+            for value, begin, end, pieces in self._values
         ]
         self.outcomes = read_calls(written, self._tools, broken=wreck is not None)
         if wreck is not None:
             raw = whole[self._value_from - self._begin : until - self._begin].strip()
-            self.outcomes.append(invalid_call(*wreck, raw, self._tools))
+            self.outcomes.append(
+                invalid_call(*wreck, raw, self._tools, self._pieces.id and self._pieces.name, self._pieces.id)
+            )
 
     # Helpers.
 
     def _begin_value(self) -> None:
-        self._scanner = LiteralScanner()
+        if self._values:
+            # Only the first call of a block is passed on piece by piece, so that calls keep their order.
+            self._pieces = ArgumentPieces(None)
+            self._scanner = LiteralScanner()
         self._value_from = self._window.position
         self._state = self._in_value
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hermes_runtime.literals import LiteralError, parse_value
 from hermes_runtime.messages import InvalidToolCall, ToolCall, ToolSpec, new_call_id
+from hermes_runtime.pieces import ArgumentPieces
 from hermes_runtime.validation import problems
 
 Reason = Literal["malformed", "truncated", "missing_name", "bad_arguments"]
@@ -19,22 +21,48 @@ _ENVELOPE_KEYS = frozenset({"name", "id", "type", "index", *_ARGUMENT_KEYS})
 _WRITTEN_NAME = re.compile(r"\bname[\"']?\s{0,8}:\s{0,8}[\"']\s{0,8}([\w.\-]{1,64})")
 
 
-def read_calls(written: Sequence[tuple[Any, str]], tools: Sequence[ToolSpec], *, broken: bool = False) -> list[Outcome]:
-    """Read the values of a call block; each is a call or a list of calls.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A value in a call block.
+
+    Attributes:
+        value: What the text stands for; a call or a list of calls.
+        raw: The text.
+        pieces: What was passed on of it while it arrived.
+    """
+
+    value: Any
+    raw: str
+    pieces: ArgumentPieces
+
+
+def read_calls(written: Sequence[Written], tools: Sequence[ToolSpec], *, broken: bool = False) -> list[Outcome]:
+    """Read the values of a call block.
 
     Args:
-        written: What the block's values stand for, and the text of each.
+        written: The block's values.
         tools: The tools that were bound.
         broken: What follows the values in the block could not be read.
     """
     calls = [
-        (_unwrap(entry), raw)
-        for value, raw in written
-        for entry in (value if isinstance(value, list) and value else [value])
+        (_unwrap(entry), each)
+        for each in written
+        for entry in (each.value if isinstance(each.value, list) and each.value else [each.value])
     ]
     # {"name": "f"}, {"port": "Brest"}: the arguments went astray, so f must not be called without any.
     astray = broken or any(isinstance(call, dict) and "name" not in call for call, _ in calls)
-    return [_read_call(call, raw, tools, astray=astray) for call, raw in calls]
+    return [_same_as_passed_on(_read_call(call, each.raw, tools, astray=astray), each, tools) for call, each in calls]
+
+
+def _same_as_passed_on(outcome: Outcome, written: Written, tools: Sequence[ToolSpec]) -> Outcome:
+    """Give a call the id under which its arguments were passed on; refuse it where it says something else after all."""
+    pieces = written.pieces
+    if pieces.id is None:
+        return outcome
+    if isinstance(outcome, ToolCall) and (outcome.name != pieces.name or outcome.arguments is not pieces.arguments):
+        detail = "the call gives its name or its arguments twice"
+        return invalid_call("malformed", detail, written.raw, tools, pieces.name, pieces.id)
+    return replace(outcome, id=pieces.id)
 
 
 def read_known_calls(value: Any, raw: str, tools: Sequence[ToolSpec]) -> list[ToolCall] | None:
@@ -59,11 +87,16 @@ def read_arguments(name: str, value: Any, raw: str, tools: Sequence[ToolSpec]) -
 
 
 def invalid_call(
-    reason: Reason, detail: str, raw: str, tools: Sequence[ToolSpec], name: str | None = None
+    reason: Reason,
+    detail: str,
+    raw: str,
+    tools: Sequence[ToolSpec],
+    name: str | None = None,
+    call_id: str | None = None,
 ) -> InvalidToolCall:
     """Make an invalid call; its name is looked for in the text where none is given."""
     return InvalidToolCall(
-        id=new_call_id(),
+        id=call_id or new_call_id(),
         name=name or _written_name(raw, {tool.name for tool in tools}),
         arguments=raw,
         error=f"{reason}: {detail}",

@@ -22,6 +22,25 @@ class ReasoningDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """New text of the arguments of a call that is still being written.
+
+    The deltas of one id come without anything between them and add up to JSON text that reads as the call's arguments;
+    then, or after other calls of the same block, a `ToolCallEvent` or an `InvalidToolCallEvent` of that id ends them.
+    There are none where the tool's name is not certain before its arguments.
+
+    Attributes:
+        id: The call's id.
+        name: The tool's name.
+        arguments: What is new of the JSON text; never ends inside an escape.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallEvent:
     """A complete, well-formed call."""
 
@@ -35,7 +54,7 @@ class InvalidToolCallEvent:
     call: InvalidToolCall
 
 
-Event = TextDelta | ReasoningDelta | ToolCallEvent | InvalidToolCallEvent
+Event = TextDelta | ReasoningDelta | ToolCallDelta | ToolCallEvent | InvalidToolCallEvent
 
 
 class EventWriter:
@@ -106,6 +125,13 @@ class EventWriter:
         self._flush_reasoning()
         self._begun_reasoning = False
         self.markup()
+
+    def call_delta(self, delta: ToolCallDelta) -> None:
+        """Write a part of a call."""
+        self._flush_text()
+        self._flush_reasoning()
+        self._events.append(delta)
+        self.silent = False
 
     def outcomes(self, calls: list[ToolCall | InvalidToolCall]) -> None:
         """Write calls."""

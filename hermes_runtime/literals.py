@@ -10,12 +10,12 @@ strings, comments, names, calls, and nesting deeper than `MAX_DEPTH`.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from math import isfinite
-from typing import Any
+from typing import Any, Protocol
 
 from hermes_runtime.errors import HermesError
+from hermes_runtime.escapes import decode_string
 
 # Deeper values would break what comes after: pydantic's serializer, json.dumps and repr all recurse.
 MAX_DEPTH = 200
@@ -42,10 +42,6 @@ _REST_OF_ATOM = re.compile(r"[A-Za-z0-9_+\-.]*+")
 _WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
-_SIMPLE_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "'": "'"}
-_SURROGATES = re.compile("([\ud800-\udbff])([\udc00-\udfff])|[\ud800-\udfff]")
 
 
 class LiteralError(HermesError, ValueError):
@@ -78,6 +74,25 @@ class _Frame:
 Watch = Callable[[str, Any], str | None]
 
 
+class Tap(Protocol):
+    """Is told of the parts of a value as they are read; depth 1 is the inside of the outermost container."""
+
+    def key(self, depth: int, key: str) -> None:
+        """A key of the object at that depth is complete."""
+
+    def opened(self, depth: int, opener: str) -> None:
+        """A container begins, whose inside has that depth."""
+
+    def closed(self, depth: int, value: Any) -> None:
+        """The container whose inside has that depth is complete."""
+
+    def scalar(self, depth: int, value: Any) -> None:
+        """A number, word or string in the container at that depth is complete."""
+
+    def string(self, depth: int, raw: str, quote: str) -> None:
+        """More text, escapes unresolved, of a string that is a value; `scalar` follows when it is complete."""
+
+
 class LiteralScanner:
     """Reads one value; `feed` it pieces until it says where the value ends.
 
@@ -86,14 +101,27 @@ class LiteralScanner:
     Args:
         watch: Called for the members of an outermost object, first with the key and `...`, then with the key and its
             value. A string it returns refuses the value there and then, as `LiteralError.detail`.
+        tap: Is told of every part of the value.
     """
 
-    __slots__ = ("_expect", "_in_atom", "_pieces", "_quote", "_split_escape", "_stack", "_watch", "done", "value")
+    __slots__ = (
+        "_expect",
+        "_in_atom",
+        "_pieces",
+        "_quote",
+        "_split_escape",
+        "_stack",
+        "_tap",
+        "_watch",
+        "done",
+        "value",
+    )
 
-    def __init__(self, watch: Watch | None = None) -> None:
+    def __init__(self, watch: Watch | None = None, tap: Tap | None = None) -> None:
         self.done = False
         self.value: Any = None
         self._watch = watch
+        self._tap = tap
         self._stack: list[_Frame] = []
         self._expect = _VALUE
         self._pieces: list[str] = []
@@ -129,7 +157,9 @@ class LiteralScanner:
             elif kind == _ATOM and at < len(text):
                 self._atom(token.group(kind), at)
             elif kind in (_DOUBLE_QUOTED, _SINGLE_QUOTED):
-                self._string(token.group(kind), token.start(kind) - 1, at, text[at - 1])
+                self._check_string_belongs(token.start(kind) - 1)
+                self._tap_string(token.group(kind), text[at - 1])
+                self._string(token.group(kind), at, text[at - 1])
             else:
                 self._begin_split_token(token)
                 return None
@@ -161,23 +191,23 @@ class LiteralScanner:
             raise LiteralError(f"{text[at]!r} where {_WANTED[self._expect]} belongs", at)
 
     def _resume_string(self, text: str, at: int) -> int:
+        begin = at
         if self._split_escape and at < len(text):
-            self._pieces.append(text[at])
             self._split_escape = False
             at += 1
         run = _REST_OF_STRING[self._quote].match(text, at)
         assert run is not None
-        self._pieces.append(run.group())
         at = run.end()
+        if text.startswith("\\", at):
+            self._split_escape = True
+            at += 1
+        self._pieces.append(text[begin:at])
+        self._tap_string(text[begin:at], self._quote)
         if at == len(text):
             return at
-        if text[at] == "\\":
-            self._pieces.append("\\")
-            self._split_escape = True
-            return at + 1
         quote, raw = self._quote, "".join(self._pieces)
         self._quote, self._pieces = "", []
-        self._string(raw, at, at + 1, quote)
+        self._string(raw, at + 1, quote)
         return at + 1
 
     def _resume_atom(self, text: str, at: int) -> int:
@@ -199,13 +229,18 @@ class LiteralScanner:
                 raise LiteralError(f"nested deeper than {MAX_DEPTH} levels", at)
             self._stack.append(_Frame(char))
             self._expect = _KEY if char == "{" else _ITEM
+            if self._tap is not None:
+                self._tap.opened(len(self._stack), char)
         elif char == ":" and self._expect == _COLON:
             self._expect = _VALUE
         elif self._expect in (_ITEM, _KEY, _NEXT) and self._stack[-1].closer == char:
             container = self._stack.pop().container
             # Parentheses around one value without a comma are no tuple in Python.
             grouping = char == ")" and len(container) == 1 and self._expect == _NEXT
-            self._put(container[0] if grouping else container, at)
+            value = container[0] if grouping else container
+            if self._tap is not None:
+                self._tap.closed(len(self._stack) + 1, value)
+            self._put(value, at)
         else:
             raise LiteralError(f"{char!r} where {_WANTED[self._expect]} belongs", at)
 
@@ -213,20 +248,32 @@ class LiteralScanner:
         if self._expect not in (_VALUE, _ITEM, _KEY):
             raise LiteralError(f"a string where {_WANTED[self._expect]} belongs", at)
 
-    def _string(self, raw: str, begin: int, end: int, quote: str) -> None:
-        self._check_string_belongs(begin)
-        value = _decode(raw, quote, end)
+    def _tap_string(self, raw: str, quote: str) -> None:
+        if self._tap is not None and self._expect != _KEY:
+            self._tap.string(len(self._stack), raw, quote)
+
+    def _string(self, raw: str, end: int, quote: str) -> None:
+        value = decode_string(raw, quote)
+        if value is None:
+            raise LiteralError("a string mixes unknown escapes with known ones, so its backslashes are ambiguous", end)
         if self._expect != _KEY:
-            self._put(value, end)
+            self._put_scalar(value, end)
             return
         self._stack[-1].key = value
         self._expect = _COLON
+        if self._tap is not None:
+            self._tap.key(len(self._stack), value)
         self._show(value, ..., end)
 
     def _atom(self, atom: str, end: int) -> None:
         if self._expect > _ITEM:
             raise LiteralError(f"{atom[:40]!r} where {_WANTED[self._expect]} belongs", end)
-        self._put(_WORDS[atom] if atom in _WORDS else _number(atom, end), end)
+        self._put_scalar(_WORDS[atom] if atom in _WORDS else _number(atom, end), end)
+
+    def _put_scalar(self, value: Any, at: int) -> None:
+        if self._tap is not None:
+            self._tap.scalar(len(self._stack), value)
+        self._put(value, at)
 
     def _put(self, value: Any, at: int) -> None:
         self._expect = _NEXT
@@ -288,45 +335,3 @@ def _number(atom: str, at: int) -> int | float:
         if _DECIMAL.fullmatch(atom) and isfinite(number := float(atom)):
             return number
     raise LiteralError(f"{atom[:40]!r} is no JSON value", at)
-
-
-def _decode(raw: str, quote: str, end: int) -> str:
-    r"""Resolve escapes; keep the backslash of those that neither language knows.
-
-    A string such as "C:\data\new" holds an unknown escape and one that both languages read as a newline: whoever wrote
-    it forgot to escape, so the newline was not meant. Guessing either way would change the value unnoticed.
-    """
-    value = raw
-    if "\\" in raw:
-        seen: set[bool] = set()
-        value = _ESCAPE.sub(lambda match: _resolve_escape(match, quote, seen), raw)
-        if len(seen) == 2:
-            raise LiteralError("a string mixes unknown escapes with known ones, so its backslashes are ambiguous", end)
-    if _SURROGATES.search(value):
-        value = _SURROGATES.sub(_join_surrogates, value)
-    return value
-
-
-def _resolve_escape(match: re.Match[str], quote: str, seen: set[bool]) -> str:
-    """Return what an escape stands for; tell `seen` whether a letter after the backslash was a known escape."""
-    unicode, byte, wide, char = match.groups()
-    digits = unicode or byte or wide
-    if digits and int(digits, 16) <= sys.maxunicode:
-        if byte:
-            seen.add(True)
-        return chr(int(digits, 16))
-    if char in _SIMPLE_ESCAPES:
-        if char.isalpha():
-            seen.add(True)
-        return _SIMPLE_ESCAPES[char]
-    if char == "/" and quote == '"':
-        return "/"
-    if char is None or char.isalnum():
-        seen.add(False)
-    return match.group()
-
-
-def _join_surrogates(match: re.Match[str]) -> str:
-    if match.group(1) is None:
-        return "\N{REPLACEMENT CHARACTER}"
-    return chr(0x10000 + ((ord(match.group(1)) - 0xD800) << 10) + (ord(match.group(2)) - 0xDC00))

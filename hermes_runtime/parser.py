@@ -3,7 +3,8 @@
 The parser is a state machine. What it yields does not depend on how the text was cut, and its cost is linear:
 
 - Plain text leaves in the `feed` that brought it, except for the few characters that may begin markup.
-- A call leaves when it is complete, because the trained form writes the tool's name last.
+- A call leaves when it is complete, because the trained form writes the tool's name last. Where the name is certain
+  before, its arguments leave while they arrive.
 - Text is read twice only where a supposed call turns out to be plain text, or where the closing tag of a broken call
   lies inside what looked like a string; `Window` bounds how much of it.
 """
@@ -23,6 +24,7 @@ from hermes_runtime.events import (
     InvalidToolCallEvent,
     ReasoningDelta,
     TextDelta,
+    ToolCallDelta,
     ToolCallEvent,
 )
 from hermes_runtime.messages import InvalidToolCall, ToolCall, ToolLike, coerce_tools
@@ -36,6 +38,7 @@ __all__ = [
     "ReasoningDelta",
     "StreamParser",
     "TextDelta",
+    "ToolCallDelta",
     "ToolCallEvent",
     "parse_completion",
 ]
@@ -85,13 +88,16 @@ class StreamParser:
 
     Args:
         tools: See `parse_completion`.
+        only_name: The one tool that the text can call, where a grammar makes that certain: its arguments are then
+            passed on while they arrive, even if the name is written after them.
 
     Raises:
         InvalidRequestError: A tool is unusable.
     """
 
-    def __init__(self, tools: Sequence[ToolLike] = ()) -> None:
+    def __init__(self, tools: Sequence[ToolLike] = (), *, only_name: str | None = None) -> None:
         self._tools = coerce_tools(tools)
+        self._only_name = only_name
         for tool in self._tools:
             check_schema(tool.parameters, where=f"tool {tool.name!r}")
         self._known = frozenset(tool.name for tool in self._tools)
@@ -151,6 +157,9 @@ class StreamParser:
         assert self._block is not None
         block = self._block
         block.advance(cut_off=self._cut_off)
+        pieces = block.pieces
+        if (new := pieces.take()) and pieces.id and pieces.name:
+            self._writer.call_delta(ToolCallDelta(pieces.id, pieces.name, new))
         if not block.finished:
             return False
         self._writer.outcomes(block.outcomes)
@@ -257,7 +266,9 @@ class StreamParser:
             self._writer.padding(tag.group())
             return True
         if markup.opens_call(tag):
-            self._block = CallBlock(window, self._tools, after_unclosed=begin == self._unclosed_at)
+            self._block = CallBlock(
+                window, self._tools, after_unclosed=begin == self._unclosed_at, only_name=self._only_name
+            )
             self._state = self._in_block
         elif tag["reasoning"] and not tag["close"]:
             self._state = self._in_reasoning

@@ -212,7 +212,14 @@ class Turn:
         request = self._request
         has_form = request.schema is not None or request.regex is not None or request.choices is not None
         # An answer of a given form has no markup: what looks like a tag is part of it.
-        return _VerbatimReader() if has_form and not self._tools else StreamParser(self._tools)
+        if has_form and not self._tools:
+            return _VerbatimReader()
+        return StreamParser(self._tools, only_name=self._only_name())
+
+    def _only_name(self) -> str | None:
+        """Return the one tool that the grammar lets the model call, if there is just one."""
+        names = self._choice.names or tuple(tool.name for tool in self._tools)
+        return names[0] if self._constraint is not None and len(names) == 1 else None
 
     def _rendered(self) -> Prompt:
         prompt = render(self._engine, self._request)

@@ -20,6 +20,7 @@ from hermes_runtime.parser import (
     ReasoningDelta,
     StreamParser,
     TextDelta,
+    ToolCallDelta,
     ToolCallEvent,
     parse_completion,
 )
@@ -48,18 +49,26 @@ def reasons(completion: Completion) -> list[str]:
 
 
 def summary(events: list[Event]) -> list[tuple[Any, ...]]:
-    """Events with adjacent text joined and ids left out."""
+    """Events with adjacent text joined, and adjacent parts of a call; ids left out."""
     merged: list[tuple[Any, ...]] = []
     for event in events:
         if isinstance(event, ToolCallEvent):
             merged.append(("call", event.call.name, repr(event.call.arguments), event.call.problems))
         elif isinstance(event, InvalidToolCallEvent):
             merged.append(("invalid", event.call.name, event.call.arguments, event.call.error))
+        elif isinstance(event, ToolCallDelta):
+            if merged and merged[-1][0] == event.id:
+                merged[-1] = (event.id, event.name, merged[-1][2] + event.arguments)
+            else:
+                merged.append((event.id, event.name, event.arguments))
         elif merged and merged[-1][0] is type(event):
             merged[-1] = (type(event), merged[-1][1] + event.text)
         else:
             merged.append((type(event), event.text))
-    return merged
+    return [
+        ("delta", *rest) if isinstance(kind, str) and kind.startswith("call_") else (kind, *rest)
+        for kind, *rest in merged
+    ]
 
 
 def stream(pieces: list[str] | str, tools: list[dict[str, Any]], finish_reason: str = "stop") -> list[Event]:
@@ -85,7 +94,7 @@ def test_text_that_may_begin_a_tag_waits_until_that_is_decided() -> None:
 
 def test_a_call_leaves_when_its_closing_tag_is_complete() -> None:
     parser = StreamParser(TOOLS)
-    assert parser.feed(CALL[:-1]) == []
+    assert not any(isinstance(event, ToolCallEvent) for event in parser.feed(CALL[:-1]))
     (event,) = parser.feed(">")
     assert isinstance(event, ToolCallEvent)
     assert (event.call.name, event.call.arguments) == BREST
