@@ -5,43 +5,32 @@ The same `Turn` serves invoke and stream, threads and event loops, in both frame
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakKeyDictionary
 
+from hermes_runtime.attempt import Attempt, TurnFinishReason, TurnResult, VerbatimReader
 from hermes_runtime.conversation import coerce_messages
 from hermes_runtime.dialects import Dialect
-from hermes_runtime.engines.base import (
-    Engine,
-    Generation,
-    GenerationRequest,
-    SamplingParams,
-    TokenDelta,
-    TokenLogprob,
-    Usage,
-)
+from hermes_runtime.engines.base import Engine, Generation, GenerationRequest, SamplingParams, Usage
 from hermes_runtime.errors import ContextWindowExceededError, InvalidRequestError, SchemaError, ToolChoiceError
 from hermes_runtime.grammar import MAX_CALLS, build_grammar
 from hermes_runtime.messages import (
-    Assistant,
-    InvalidToolCall,
-    Message,
     MessageLike,
-    ToolCall,
     ToolChoice,
     ToolChoiceLike,
     ToolLike,
-    ToolResult,
     ToolSpec,
     coerce_tools,
 )
-from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, StreamParser, TextDelta, ToolCallEvent
+from hermes_runtime.parser import Event, StreamParser
 from hermes_runtime.prompt import Prompt, build_prompt
 from hermes_runtime.replay import ReplayMap
 from hermes_runtime.validation import check_schema
 
-TurnFinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
+__all__ = ["RawTurn", "RunningTurn", "Turn", "TurnFinishReason", "TurnRequest", "TurnResult", "render"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,33 +77,6 @@ class TurnRequest:
     max_repairs: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TurnResult:
-    """A finished turn.
-
-    Attributes:
-        content: Text without any markup.
-        reasoning: What the model thought aloud, in `<scratch_pad>` or `<think>`.
-        tool_calls: Well-formed calls, in order.
-        invalid_tool_calls: Calls that must not run.
-        finish_reason: `tool_calls` where the turn ended by itself and made a call.
-        usage: Token counts over all attempts.
-        repairs: How many further attempts were needed.
-        token_ids: The generated ids of the accepted attempt.
-        logprobs: One per id of the accepted attempt, where asked for.
-    """
-
-    content: str
-    reasoning: str
-    tool_calls: tuple[ToolCall, ...]
-    invalid_tool_calls: tuple[InvalidToolCall, ...]
-    finish_reason: TurnFinishReason
-    usage: Usage
-    repairs: int
-    token_ids: tuple[int, ...]
-    logprobs: tuple[TokenLogprob, ...] | None
-
-
 _REPLAYS: WeakKeyDictionary[Engine, ReplayMap] = WeakKeyDictionary()
 
 
@@ -131,22 +93,12 @@ def render(engine: Engine, request: TurnRequest) -> Prompt:
     )
 
 
-class Turn:
-    """A running turn; iterate it once, from a thread or an event loop, then read `result`.
-
-    Raises (on construction, before any computation):
-        InvalidRequestError: And its subclasses, for whatever cannot be honoured.
-        ContextWindowExceededError: The prompt leaves no room for an answer.
-    """
+class RunningTurn(ABC):
+    """A turn while it runs; iterate it once, from a thread or an event loop, then read `result`."""
 
     def __init__(self, engine: Engine, request: TurnRequest) -> None:
         self._engine = engine
-        self._tools = coerce_tools(request.tools)
-        self._choice = ToolChoice.coerce(request.tool_choice, self._tools)
-        self._request = replace(request, messages=coerce_messages(request.messages))
-        _check(self._request, self._tools, self._choice)
-        self._constraint = _constraint(self._request, self._tools, self._choice) if request.constrained else None
-        self._prompt = self._rendered()
+        self._request = request
         self._generation: Generation | None = None
         self._cancelled = False
         self._usage = Usage(0, 0)
@@ -189,18 +141,62 @@ class Turn:
             raise RuntimeError("the turn has no result before it was iterated to its end")
         return self._result
 
-    def _attempts(self) -> Iterator[_Attempt]:
-        """Yield attempts until one is accepted; each is consumed before the next is asked for."""
+    @abstractmethod
+    def _attempts(self) -> Iterator[Attempt]:
+        """Yield attempts until one is accepted and `_result` is set; each is consumed before the next is asked for."""
+
+    def _submit(self, prompt_ids: tuple[int, ...], constraint: str | None = None) -> Generation:
+        request = self._request
+        self._generation = self._engine.submit(
+            GenerationRequest(
+                prompt_ids=prompt_ids,
+                sampling=request.sampling,
+                constraint=constraint,
+                stop=request.stop,
+                max_tokens=request.max_tokens,
+                seed=request.seed,
+                logprobs=request.logprobs,
+                timeout=request.timeout,
+            )
+        )
+        if self._cancelled:
+            self._generation.cancel()
+        return self._generation
+
+    def _count(self, attempt: Attempt, prompt_ids: tuple[int, ...]) -> Usage:
+        self._usage += attempt.generation.usage or Usage(len(prompt_ids), len(attempt.token_ids))
+        return self._usage
+
+    def _check_room(self, prompt_ids: tuple[int, ...]) -> None:
+        if len(prompt_ids) >= self._engine.context_window:
+            raise ContextWindowExceededError(len(prompt_ids), self._engine.context_window)
+
+
+class Turn(RunningTurn):
+    """A turn of a conversation.
+
+    Raises (on construction, before any computation):
+        InvalidRequestError: And its subclasses, for whatever cannot be honoured.
+        ContextWindowExceededError: The prompt leaves no room for an answer.
+    """
+
+    def __init__(self, engine: Engine, request: TurnRequest) -> None:
+        super().__init__(engine, replace(request, messages=coerce_messages(request.messages)))
+        self._tools = coerce_tools(request.tools)
+        self._choice = ToolChoice.coerce(request.tool_choice, self._tools)
+        _check(self._request, self._tools, self._choice)
+        self._constraint = _constraint(self._request, self._tools, self._choice) if request.constrained else None
+        self._prompt = self._rendered()
+
+    def _attempts(self) -> Iterator[Attempt]:
         for repairs in range(self._request.max_repairs + 1):
             is_last = repairs == self._request.max_repairs
-            self._generation = self._engine.submit(self._generation_request())
-            if self._cancelled:
-                self._generation.cancel()
-            attempt = _Attempt(self._generation, self._reader(), hold_events=not is_last)
+            generation = self._submit(self._prompt.token_ids, self._constraint)
+            attempt = Attempt(generation, self._reader(), hold_events=not is_last)
             yield attempt
-            self._usage += attempt.generation.usage or Usage(len(self._prompt.token_ids), len(attempt.token_ids))
+            usage = self._count(attempt, self._prompt.token_ids)
             if is_last or not attempt.needs_repair:
-                self._result = attempt.result(self._usage, repairs)
+                self._result = attempt.result(usage, repairs)
                 self._remember(attempt)
                 return
             self._request = replace(
@@ -208,12 +204,12 @@ class Turn:
             )
             self._prompt = self._rendered()
 
-    def _reader(self) -> StreamParser | _VerbatimReader:
+    def _reader(self) -> StreamParser | VerbatimReader:
         request = self._request
         has_form = request.schema is not None or request.regex is not None or request.choices is not None
         # An answer of a given form has no markup: what looks like a tag is part of it.
         if has_form and not self._tools:
-            return _VerbatimReader()
+            return VerbatimReader()
         return StreamParser(self._tools, only_name=self._only_name())
 
     def _only_name(self) -> str | None:
@@ -223,24 +219,10 @@ class Turn:
 
     def _rendered(self) -> Prompt:
         prompt = render(self._engine, self._request)
-        if len(prompt.token_ids) >= self._engine.context_window:
-            raise ContextWindowExceededError(len(prompt.token_ids), self._engine.context_window)
+        self._check_room(prompt.token_ids)
         return prompt
 
-    def _generation_request(self) -> GenerationRequest:
-        request = self._request
-        return GenerationRequest(
-            prompt_ids=self._prompt.token_ids,
-            sampling=request.sampling,
-            constraint=self._constraint,
-            stop=request.stop,
-            max_tokens=request.max_tokens,
-            seed=request.seed,
-            logprobs=request.logprobs,
-            timeout=request.timeout,
-        )
-
-    def _remember(self, attempt: _Attempt) -> None:
+    def _remember(self, attempt: Attempt) -> None:
         # A turn that was cut, or ended by a stop string, holds ids that the caller never sees as text.
         if attempt.ended_itself:
             _replay_of(self._engine).remember(
@@ -248,107 +230,36 @@ class Turn:
             )
 
 
-class _Attempt:
-    """One generation and what was read from it so far."""
+class RawTurn(RunningTurn):
+    """A prompt that goes to the model as it stands: no roles, no tools, no parsing.
 
-    def __init__(self, generation: Generation, reader: StreamParser | _VerbatimReader, *, hold_events: bool) -> None:
-        self.generation = generation
-        self.token_ids: list[int] = []
-        self._parser = reader
-        self._hold_events = hold_events
-        self._events: list[Event] = []
-        self._logprobs: list[TokenLogprob] | None = None
-        self._finish_reason: Literal["stop", "length", "cancelled"] = "cancelled"
+    Args:
+        engine: What computes it.
+        prompt: Encoded with control tokens on: whoever formats a prompt writes its `<|im_start|>` himself. A BOS token
+            is added where the prompt does not begin with one.
+        request: Sampling, limits and stop strings; its messages are not used.
 
-    def feed(self, delta: TokenDelta) -> list[Event]:
-        """Take a delta, return the events to pass on now."""
-        self.token_ids += delta.ids
-        if delta.logprobs is not None:
-            self._logprobs = [] if self._logprobs is None else self._logprobs
-            self._logprobs += delta.logprobs
-        if delta.finish_reason is not None:
-            self._finish_reason = delta.finish_reason
-        return self._passed_on(self._parser.feed(delta.text) if delta.text else [])
+    Raises:
+        InvalidRequestError: The request asks for what a raw prompt cannot give.
+        ContextWindowExceededError: The prompt leaves no room for an answer.
+    """
 
-    def finish(self) -> list[Event]:
-        """Close the parser; return the events to pass on, all of them where they were held and are accepted."""
-        last = self._parser.close(self._finish_reason)
-        if not self._hold_events:
-            return self._passed_on(last)
-        self._events += last
-        return [] if self.needs_repair else self._events
+    def __init__(self, engine: Engine, prompt: str, request: TurnRequest) -> None:
+        super().__init__(engine, request)
+        asked = (request.schema, request.regex, request.choices, request.tools or None)
+        if any(option is not None for option in asked):
+            raise InvalidRequestError(
+                "a formatted prompt goes to the model as it is; a response schema, regex, choices and tools need chat"
+            )
+        tokenizer = engine.tokenizer
+        has_bos = bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
+        self._prompt_ids = tuple(tokenizer.encode(prompt, add_special_tokens=not has_bos))
+        self._check_room(self._prompt_ids)
 
-    def _passed_on(self, events: list[Event]) -> list[Event]:
-        self._events += events
-        return [] if self._hold_events else events
-
-    @property
-    def ended_itself(self) -> bool:
-        """Whether the model closed the turn, with no call cut or malformed."""
-        return self._finish_reason == "stop" and not self._invalid
-
-    @property
-    def needs_repair(self) -> bool:
-        """Whether showing the model its calls can help: more of the same length limit would not."""
-        return self._finish_reason == "stop" and (bool(self._invalid) or any(call.problems for call in self._calls))
-
-    @property
-    def _calls(self) -> tuple[ToolCall, ...]:
-        return tuple(event.call for event in self._events if isinstance(event, ToolCallEvent))
-
-    @property
-    def _invalid(self) -> tuple[InvalidToolCall, ...]:
-        return tuple(event.call for event in self._events if isinstance(event, InvalidToolCallEvent))
-
-    def as_message(self) -> Assistant:
-        """Return the turn as a message of the conversation."""
-        text = "".join(event.text for event in self._events if isinstance(event, TextDelta))
-        return Assistant(text, self._calls, self._invalid, tuple(self.token_ids))
-
-    def complaints(self) -> list[Message]:
-        """Return the error of each call as a tool result: the repair exchange of Hermes-Function-Calling."""
-        broken: list[Message] = []
-        for call in self._calls:
-            reason = "; ".join(call.problems) or "another call of this turn could not be read, so none was made"
-            broken.append(ToolResult(call.id, _VALIDATION_COMPLAINT.format(name=call.name, reason=reason), call.name))
-        broken += [ToolResult(call.id, _PARSE_COMPLAINT.format(reason=call.error), call.name) for call in self._invalid]
-        return broken
-
-    def result(self, usage: Usage, repairs: int) -> TurnResult:
-        """Return the turn's result, this attempt being the accepted one."""
-        made_calls = self._finish_reason == "stop" and bool(self._calls)
-        return TurnResult(
-            content=self.as_message().text,
-            reasoning="".join(event.text for event in self._events if isinstance(event, ReasoningDelta)),
-            tool_calls=self._calls,
-            invalid_tool_calls=self._invalid,
-            finish_reason="tool_calls" if made_calls else self._finish_reason,
-            usage=usage,
-            repairs=repairs,
-            token_ids=tuple(self.token_ids),
-            logprobs=None if self._logprobs is None else tuple(self._logprobs),
-        )
-
-
-class _VerbatimReader:
-    """Reads all text as content."""
-
-    def feed(self, text: str) -> list[Event]:
-        return [TextDelta(text)]
-
-    def close(self, finish_reason: str) -> list[Event]:
-        return []
-
-
-_VALIDATION_COMPLAINT = (
-    "There was an error validating function call against function signature: {name}\n"
-    "Here's the error traceback: {reason}\n"
-    "Please call this function again with correct arguments within XML tags <tool_call></tool_call>"
-)
-_PARSE_COMPLAINT = (
-    "There was an error parsing function calls\nHere's the error traceback: {reason}\n"
-    "Please call the function again with correct syntax within XML tags <tool_call></tool_call>"
-)
+    def _attempts(self) -> Iterator[Attempt]:
+        attempt = Attempt(self._submit(self._prompt_ids), VerbatimReader())
+        yield attempt
+        self._result = attempt.result(self._count(attempt, self._prompt_ids), repairs=0)
 
 
 def _check(request: TurnRequest, tools: Sequence[ToolSpec], choice: ToolChoice) -> None:

@@ -31,11 +31,10 @@ from hermes_runtime.engines.registry import load_engine
 from hermes_runtime.engines.window import stated_context_window
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import ToolChoiceLike, ToolLike
-from hermes_runtime.turn import Turn, TurnRequest, render
+from hermes_runtime.turn import RawTurn, Turn, TurnRequest, render
 from llama_index_hermes._endpoints import chat_endpoint, completion_endpoint, opened
 from llama_index_hermes._messages import to_hermes, tool_selections
 from llama_index_hermes._options import TURN_OPTIONS, generation_options, turn_request
-from llama_index_hermes._raw import RawCompletion
 from llama_index_hermes._responses import (
     RunningTurn,
     achat_response,
@@ -294,10 +293,10 @@ class HermesLLM(StructuredPrediction):
         if request.tools:
             raise InvalidRequestError("a completion is text and cannot hold tool calls; use chat or chat_with_tools")
         if formatted:
-            return opened(RawCompletion(self._load(), prompt, request))
+            return opened(RawTurn(self._load(), prompt, request))
         to_prompt = self.completion_to_prompt
         if to_prompt is not None and to_prompt is not default_completion_to_prompt:
-            return opened(RawCompletion(self._load(), to_prompt(prompt), request))
+            return opened(RawTurn(self._load(), to_prompt(prompt), request))
         return self._turn(request)
 
     def _load(self) -> Engine:

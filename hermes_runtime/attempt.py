@@ -1,0 +1,146 @@
+"""One generation of a turn: what was read from it, and what the turn ends with if it is accepted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hermes_runtime.engines.base import Generation, TokenDelta, TokenLogprob, Usage
+from hermes_runtime.messages import Assistant, InvalidToolCall, Message, ToolCall, ToolResult
+from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, StreamParser, TextDelta, ToolCallEvent
+
+TurnFinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResult:
+    """A finished turn.
+
+    Attributes:
+        content: Text without any markup.
+        reasoning: What the model thought aloud, in `<scratch_pad>` or `<think>`.
+        tool_calls: Well-formed calls, in order.
+        invalid_tool_calls: Calls that must not run.
+        finish_reason: `tool_calls` where the turn ended by itself and made a call.
+        usage: Token counts over all attempts.
+        repairs: How many further attempts were needed.
+        token_ids: The generated ids of the accepted attempt.
+        logprobs: One per id of the accepted attempt, where asked for.
+    """
+
+    content: str
+    reasoning: str
+    tool_calls: tuple[ToolCall, ...]
+    invalid_tool_calls: tuple[InvalidToolCall, ...]
+    finish_reason: TurnFinishReason
+    usage: Usage
+    repairs: int
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] | None
+
+
+class Attempt:
+    """One generation and what was read from it so far."""
+
+    def __init__(
+        self, generation: Generation, reader: StreamParser | VerbatimReader, *, hold_events: bool = False
+    ) -> None:
+        self.generation = generation
+        self.token_ids: list[int] = []
+        self._parser = reader
+        self._hold_events = hold_events
+        self._events: list[Event] = []
+        self._logprobs: list[TokenLogprob] | None = None
+        self._finish_reason: Literal["stop", "length", "cancelled"] = "cancelled"
+
+    def feed(self, delta: TokenDelta) -> list[Event]:
+        """Take a delta, return the events to pass on now."""
+        self.token_ids += delta.ids
+        if delta.logprobs is not None:
+            self._logprobs = [] if self._logprobs is None else self._logprobs
+            self._logprobs += delta.logprobs
+        if delta.finish_reason is not None:
+            self._finish_reason = delta.finish_reason
+        return self._passed_on(self._parser.feed(delta.text) if delta.text else [])
+
+    def finish(self) -> list[Event]:
+        """Close the parser; return the events to pass on, all of them where they were held and are accepted."""
+        last = self._parser.close(self._finish_reason)
+        if not self._hold_events:
+            return self._passed_on(last)
+        self._events += last
+        return [] if self.needs_repair else self._events
+
+    def _passed_on(self, events: list[Event]) -> list[Event]:
+        self._events += events
+        return [] if self._hold_events else events
+
+    @property
+    def ended_itself(self) -> bool:
+        """Whether the model closed the turn, with no call cut or malformed."""
+        return self._finish_reason == "stop" and not self._invalid
+
+    @property
+    def needs_repair(self) -> bool:
+        """Whether showing the model its calls can help: more of the same length limit would not."""
+        return self._finish_reason == "stop" and (bool(self._invalid) or any(call.problems for call in self._calls))
+
+    @property
+    def _calls(self) -> tuple[ToolCall, ...]:
+        return tuple(event.call for event in self._events if isinstance(event, ToolCallEvent))
+
+    @property
+    def _invalid(self) -> tuple[InvalidToolCall, ...]:
+        return tuple(event.call for event in self._events if isinstance(event, InvalidToolCallEvent))
+
+    def as_message(self) -> Assistant:
+        """Return the turn as a message of the conversation."""
+        text = "".join(event.text for event in self._events if isinstance(event, TextDelta))
+        return Assistant(text, self._calls, self._invalid, tuple(self.token_ids))
+
+    def complaints(self) -> list[Message]:
+        """Return the error of each call as a tool result: the repair exchange of Hermes-Function-Calling."""
+        broken: list[Message] = []
+        for call in self._calls:
+            reason = "; ".join(call.problems) or "another call of this turn could not be read, so none was made"
+            broken.append(ToolResult(call.id, _VALIDATION_COMPLAINT.format(name=call.name, reason=reason), call.name))
+        broken += [ToolResult(call.id, _PARSE_COMPLAINT.format(reason=call.error), call.name) for call in self._invalid]
+        return broken
+
+    def result(self, usage: Usage, repairs: int) -> TurnResult:
+        """Return the turn's result, this attempt being the accepted one."""
+        made_calls = self._finish_reason == "stop" and bool(self._calls)
+        return TurnResult(
+            content=self.as_message().text,
+            reasoning="".join(event.text for event in self._events if isinstance(event, ReasoningDelta)),
+            tool_calls=self._calls,
+            invalid_tool_calls=self._invalid,
+            finish_reason="tool_calls" if made_calls else self._finish_reason,
+            usage=usage,
+            repairs=repairs,
+            token_ids=tuple(self.token_ids),
+            logprobs=None if self._logprobs is None else tuple(self._logprobs),
+        )
+
+
+class VerbatimReader:
+    """Reads all text as content, with the interface of a `StreamParser`."""
+
+    def feed(self, text: str) -> list[Event]:
+        """Return the text."""
+        return [TextDelta(text)]
+
+    def close(self, finish_reason: str) -> list[Event]:
+        """Nothing is left to say."""
+        return []
+
+
+_VALIDATION_COMPLAINT = (
+    "There was an error validating function call against function signature: {name}\n"
+    "Here's the error traceback: {reason}\n"
+    "Please call this function again with correct arguments within XML tags <tool_call></tool_call>"
+)
+_PARSE_COMPLAINT = (
+    "There was an error parsing function calls\nHere's the error traceback: {reason}\n"
+    "Please call the function again with correct syntax within XML tags <tool_call></tool_call>"
+)
