@@ -78,13 +78,18 @@ def _calls(text: str) -> tuple[list[tuple[str, dict[str, Any]]], bool]:
     return [(call.name, call.arguments) for call in completion.tool_calls], not completion.invalid_tool_calls
 
 
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
 def is_right(conversation: Conversation, index: int, text: str) -> bool:
     """Compare a written turn with the expected one: calls by value, with types and order; everything else as text."""
     expected = conversation.messages[index]
     assert isinstance(expected, Assistant)
     if expected.calls:
         calls, readable = _calls(text)
-        return readable and repr(calls) == repr([(call.name, call.arguments) for call in expected.calls])
+        # As JSON, so that 1, 1.0 and true differ; the members of an object have no order.
+        return readable and _json(calls) == _json([(call.name, call.arguments) for call in expected.calls])
     return text.strip() == expected.text
 
 
