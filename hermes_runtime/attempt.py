@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hermes_runtime.demands import Demands, UnmetDemandError
 from hermes_runtime.engines.base import Generation, TokenDelta, TokenLogprob, Usage
-from hermes_runtime.messages import Assistant, InvalidToolCall, Message, ToolCall, ToolResult
+from hermes_runtime.messages import Assistant, InvalidToolCall, Message, ToolCall, ToolResult, User
 from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, StreamParser, TextDelta, ToolCallEvent
 
 TurnFinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
@@ -40,10 +41,27 @@ class TurnResult:
 
 
 class Attempt:
-    """One generation and what was read from it so far."""
+    """One generation and what was read from it so far.
+
+    Args:
+        generation: The generation.
+        reader: What reads its text.
+        hold_events: Pass nothing on before the attempt is accepted.
+        demands: What the answer must do, where no grammar makes it.
+        max_calls: The answer ends with this call, where no grammar ends it.
+
+    Attributes:
+        is_full: Whether it made all the calls it may; what follows is not read.
+    """
 
     def __init__(
-        self, generation: Generation, reader: StreamParser | VerbatimReader, *, hold_events: bool = False
+        self,
+        generation: Generation,
+        reader: StreamParser | VerbatimReader,
+        *,
+        hold_events: bool = False,
+        demands: Demands | None = None,
+        max_calls: int | None = None,
     ) -> None:
         self.generation = generation
         self.token_ids: list[int] = []
@@ -52,6 +70,9 @@ class Attempt:
         self._events: list[Event] = []
         self._logprobs: list[TokenLogprob] | None = None
         self._finish_reason: Literal["stop", "length", "cancelled"] = "cancelled"
+        self._demands = demands
+        self._max_calls = max_calls
+        self.is_full = False
 
     def feed(self, delta: TokenDelta) -> list[Event]:
         """Take a delta, return the events to pass on now."""
@@ -61,15 +82,46 @@ class Attempt:
             self._logprobs += delta.logprobs
         if delta.finish_reason is not None:
             self._finish_reason = delta.finish_reason
-        return self._passed_on(self._parser.feed(delta.text) if delta.text else [])
+        return self._passed_on(self._bounded(self._parser.feed(delta.text)) if delta.text else [])
 
     def finish(self) -> list[Event]:
         """Close the parser; return the events to pass on, all of them where they were held and are accepted."""
-        last = self._parser.close(self._finish_reason)
+        last = [] if self.is_full else self._bounded(self._parser.close(self._finish_reason))
         if not self._hold_events:
             return self._passed_on(last)
         self._events += last
         return [] if self.needs_repair else self._events
+
+    def break_off(self) -> list[Event]:
+        """Return the last events of a generation that failed: a call that it left open is an invalid one."""
+        return self._passed_on(self._parser.close("cancelled"))
+
+    def check_demands(self) -> None:
+        """Fail an answer that the model ended without doing what was demanded.
+
+        Raises:
+            UnmetDemandError: Says what is missing.
+        """
+        if self._demands is None or self._finish_reason != "stop":
+            return
+        if self._demands.is_failure(self.as_message().text, self._calls):
+            raise UnmetDemandError(f"the model was asked in vain, and the engine takes no grammar: {self._missing}")
+
+    def _bounded(self, events: list[Event]) -> list[Event]:
+        """Cut after the last call that may be made."""
+        room = None if self._max_calls is None else self._max_calls - len(self._calls)
+        if room is None:
+            return events
+        for index, event in enumerate(events):
+            room -= isinstance(event, ToolCallEvent)
+            if not room:
+                self.is_full, self._finish_reason = True, "stop"
+                return events[: index + 1]
+        return events
+
+    @property
+    def _missing(self) -> str | None:
+        return None if self._demands is None else self._demands.missing(self.as_message().text, self._calls)
 
     def _passed_on(self, events: list[Event]) -> list[Event]:
         self._events += events
@@ -78,12 +130,13 @@ class Attempt:
     @property
     def ended_itself(self) -> bool:
         """Whether the model closed the turn, with no call cut or malformed."""
-        return self._finish_reason == "stop" and not self._invalid
+        return self._finish_reason == "stop" and not self._invalid and not self.is_full
 
     @property
     def needs_repair(self) -> bool:
         """Whether showing the model its calls can help: more of the same length limit would not."""
-        return self._finish_reason == "stop" and (bool(self._invalid) or any(call.problems for call in self._calls))
+        is_wrong = bool(self._invalid) or any(call.problems for call in self._calls)
+        return self._finish_reason == "stop" and (is_wrong or self._missing is not None)
 
     @property
     def _calls(self) -> tuple[ToolCall, ...]:
@@ -101,11 +154,13 @@ class Attempt:
     def complaints(self) -> list[Message]:
         """Return the error of each call as a tool result: the repair exchange of Hermes-Function-Calling."""
         broken: list[Message] = []
+        missing = self._missing
         for call in self._calls:
-            reason = "; ".join(call.problems) or "another call of this turn could not be read, so none was made"
+            other = missing or "another call of this turn could not be read, so none was made"
+            reason = "; ".join(call.problems) or other
             broken.append(ToolResult(call.id, _VALIDATION_COMPLAINT.format(name=call.name, reason=reason), call.name))
         broken += [ToolResult(call.id, _PARSE_COMPLAINT.format(reason=call.error), call.name) for call in self._invalid]
-        return broken
+        return broken if broken or missing is None else [User(missing)]
 
     def result(self, usage: Usage, repairs: int) -> TurnResult:
         """Return the turn's result, this attempt being the accepted one."""

@@ -13,9 +13,16 @@ from weakref import WeakKeyDictionary
 
 from hermes_runtime.attempt import Attempt, TurnFinishReason, TurnResult, VerbatimReader
 from hermes_runtime.conversation import coerce_messages
+from hermes_runtime.demands import Demands
 from hermes_runtime.dialects import Dialect
 from hermes_runtime.engines.base import Engine, Generation, GenerationRequest, SamplingParams, Usage
-from hermes_runtime.errors import ContextWindowExceededError, InvalidRequestError, SchemaError, ToolChoiceError
+from hermes_runtime.errors import (
+    ContextWindowExceededError,
+    HermesError,
+    InvalidRequestError,
+    SchemaError,
+    ToolChoiceError,
+)
 from hermes_runtime.grammar import MAX_CALLS, build_grammar
 from hermes_runtime.messages import (
     MessageLike,
@@ -48,7 +55,8 @@ class TurnRequest:
         choices: The final answer is one of these strings.
         dialect: How the model is told of tools.
         constrained: Whether a grammar makes malformed calls impossible. Without it, what only the grammar can keep is
-            refused: any tool choice but `auto`, bounds on the number of calls, `regex` and `choices`.
+            refused: any tool choice but `auto`, bounds on the number of calls, `regex` and `choices`. Where the engine
+            takes no grammar, see `Demands`.
         sampling: Unset options come from the checkpoint.
         max_tokens: Upper bound on generated tokens of one attempt.
         stop: Strings that end the answer.
@@ -109,7 +117,12 @@ class RunningTurn(ABC):
             try:
                 for delta in attempt.generation:
                     yield from attempt.feed(delta)
+                    if attempt.is_full:
+                        break
                 yield from attempt.finish()
+            except HermesError:
+                yield from attempt.break_off()
+                raise
             finally:
                 attempt.generation.cancel()
 
@@ -119,8 +132,14 @@ class RunningTurn(ABC):
                 async for delta in attempt.generation:
                     for event in attempt.feed(delta):
                         yield event
+                    if attempt.is_full:
+                        break
                 for event in attempt.finish():
                     yield event
+            except HermesError:
+                for event in attempt.break_off():
+                    yield event
+                raise
             finally:
                 attempt.generation.cancel()
 
@@ -185,17 +204,31 @@ class Turn(RunningTurn):
         self._tools = coerce_tools(request.tools)
         self._choice = ToolChoice.coerce(request.tool_choice, self._tools)
         _check(self._request, self._tools, self._choice)
-        self._constraint = _constraint(self._request, self._tools, self._choice) if request.constrained else None
+        self._constraint: str | None = None
+        self._demands: Demands | None = None
+        if request.constrained and engine.keeps_constraints:
+            self._constraint = _constraint(self._request, self._tools, self._choice)
+        elif request.constrained:
+            choices = None if request.choices is None else tuple(request.choices)
+            self._demands = Demands(self._choice, request.schema, choices)
+            self._demands.check_possible(max_repairs=request.max_repairs, regex=request.regex)
         self._prompt = self._rendered()
 
     def _attempts(self) -> Iterator[Attempt]:
         for repairs in range(self._request.max_repairs + 1):
             is_last = repairs == self._request.max_repairs
             generation = self._submit(self._prompt.token_ids, self._constraint)
-            attempt = Attempt(generation, self._reader(), hold_events=not is_last)
+            attempt = Attempt(
+                generation,
+                self._reader(),
+                hold_events=not is_last,
+                demands=self._demands,
+                max_calls=None if self._demands is None else self._most_calls,
+            )
             yield attempt
             usage = self._count(attempt, self._prompt.token_ids)
             if is_last or not attempt.needs_repair:
+                attempt.check_demands()
                 self._result = attempt.result(usage, repairs)
                 self._remember(attempt)
                 return
@@ -207,10 +240,16 @@ class Turn(RunningTurn):
     def _reader(self) -> StreamParser | VerbatimReader:
         request = self._request
         has_form = request.schema is not None or request.regex is not None or request.choices is not None
+        # Where the grammar lets no tag pass, what looks like a call without its tags is text.
+        tools = () if self._constraint is not None and self._choice.mode == "none" else self._tools
         # An answer of a given form has no markup: what looks like a tag is part of it.
-        if has_form and not self._tools:
+        if has_form and not tools:
             return VerbatimReader()
-        return StreamParser(self._tools, only_name=self._only_name())
+        return StreamParser(tools, only_name=self._only_name() if tools else None)
+
+    @property
+    def _most_calls(self) -> int:
+        return self._request.max_calls if self._request.parallel_tool_calls else 1
 
     def _only_name(self) -> str | None:
         """Return the one tool that the grammar lets the model call, if there is just one."""
@@ -224,7 +263,8 @@ class Turn(RunningTurn):
 
     def _remember(self, attempt: Attempt) -> None:
         # A turn that was cut, or ended by a stop string, holds ids that the caller never sees as text.
-        if attempt.ended_itself:
+        # Some servers tell no ids at all.
+        if attempt.ended_itself and attempt.token_ids:
             _replay_of(self._engine).remember(
                 self._prompt.token_ids, replace(attempt.as_message(), token_ids=None), attempt.token_ids
             )

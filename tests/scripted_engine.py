@@ -26,6 +26,7 @@ class ScriptedEngine:
         replies: One text per request, in order; or a function of the prompt's text.
         context_window: Prompt and completion together, in tokens.
         model_name: What `model_name` says.
+        keeps_constraints: What `keeps_constraints` says.
         pause_after: Number of tokens after which a reply stalls until it is cancelled, its timeout passes, or `resume`.
         cached_tokens: What `usage` reports as taken from a cache.
 
@@ -42,11 +43,13 @@ class ScriptedEngine:
         *,
         context_window: int = 8192,
         model_name: str = "scripted",
+        keeps_constraints: bool = True,
         pause_after: int | None = None,
         cached_tokens: int = 0,
     ) -> None:
         self.tokenizer = tokenizer
         self.model_name = model_name
+        self.keeps_constraints = keeps_constraints
         self.context_window = context_window
         self.pause_after = pause_after
         self.cached_tokens = cached_tokens

@@ -122,12 +122,23 @@ def chat(
 
 
 @app.command()
-def doctor(model: Model = TINY, device: Device = None, kernel: Kernel = None) -> None:
-    """Check versions, devices, kernels, and whether a model fits into memory."""
+def doctor(
+    model: Model = TINY,
+    device: Device = None,
+    kernel: Kernel = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Check this completion server instead, such as http://localhost:8000/v1.")
+    ] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="HERMES_API_KEY", help="Sent to the server.")] = None,
+) -> None:
+    """Check versions, devices, kernels, and whether a model fits into memory; or what a server can do."""
     # Imported on first use: torch takes seconds that `hermes --help` must not cost.
-    from hermes_runtime.cli.doctor import diagnose  # noqa: PLC0415
+    from hermes_runtime.cli.doctor import diagnose, diagnose_server  # noqa: PLC0415
 
     console = Console(highlight=False)
+    if base_url is not None:
+        diagnose_server(model, base_url, api_key, console)
+        return
     if not diagnose(model, device, kernel, console):
         raise typer.Exit(1)
     if model == TINY:

@@ -21,6 +21,7 @@ from hermes_runtime.engines.local.checkpoint import open_checkpoint
 from hermes_runtime.engines.local.kernels import KERNELS, choose_kernel
 from hermes_runtime.engines.local.loader import choose_device
 from hermes_runtime.engines.local.memory import free_bytes, needed_bytes
+from hermes_runtime.engines.server.engine import ServerEngine
 from hermes_runtime.engines.window import TINY_HERMES
 from hermes_runtime.errors import EngineError, HermesError, ModelNotFoundError
 
@@ -45,6 +46,32 @@ def diagnose(model: str, device: str | None, kernel: str | None, console: Consol
     console.print()
     fits = _print_fit(console, model, where, kernel)
     return packages_fit and fits
+
+
+def diagnose_server(model: str, base_url: str, api_key: str | None, console: Console) -> None:
+    """Print what a completion server can do, found out by trying, and what that means for a user.
+
+    Raises:
+        HermesError: The address, the model or the server cannot be used.
+    """
+    engine = ServerEngine(model, base_url=base_url, api_key=api_key, max_retries=0)
+    try:
+        profile = engine.profile
+        version = f" {profile.version}" if profile.version else ""
+        console.print(f"{base_url}: {profile.kind}{version}, model {profile.model!r}", soft_wrap=True)
+        table = _table("ability", "", "otherwise")
+        for ability, has_it, otherwise in (
+            ("prompts as token ids", profile.takes_ids, "sent as text; control tokens in content are broken up"),
+            ("generated token ids", profile.tells_ids, "text is read; the next prompt may reuse less of the cache"),
+            ("grammar", profile.grammar is not None, "calls are checked afterwards; forced ones need max_repairs"),
+            ("log-probabilities", profile.tells_logprobs, "logprobs are refused"),
+        ):
+            table.add_row(ability, _mark(is_good=has_it), Text("" if has_it else otherwise, style="dim"))
+        console.print(table)
+        stated = "" if profile.context_window else " (the server does not say; this is the checkpoint's)"
+        console.print(f"The context window holds {engine.context_window} tokens{stated}.", soft_wrap=True)
+    finally:
+        engine.close()
 
 
 def _print_packages(console: Console) -> bool:

@@ -180,6 +180,10 @@ class Engine(Protocol):
     context_window: int
 
     @property
+    def keeps_constraints(self) -> bool:
+        """Whether it takes the grammar of a request; an engine that does not refuses a request that has one."""
+
+    @property
     def is_closed(self) -> bool:
         """Whether `close` was called."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from hermes_runtime.engines.base import Engine
@@ -18,8 +20,36 @@ def _local(model: str, *, context_window: int | None = None, **options: Any) -> 
     return LocalEngine(load_checkpoint(model, **options), context_window=context_window)
 
 
-_OPTIONS = frozenset({"device", "kernel", "context_window"})
-_FACTORIES: dict[str, Callable[..., Engine]] = {"local": _local}
+def _server(model: str, *, engine_options: Mapping[str, Any] | None = None, **options: Any) -> Engine:
+    from hermes_runtime.engines.server.engine import ServerEngine  # noqa: PLC0415 - as above
+
+    return ServerEngine(model, **options, **(engine_options or {}))
+
+
+def _vllm(model: str, *, engine_options: Mapping[str, Any] | None = None, **options: Any) -> Engine:
+    from hermes_runtime.engines.vllm import VLLMEngine  # noqa: PLC0415 - as above
+
+    return VLLMEngine(model, engine_options=engine_options or {}, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of engine: what makes one, which options that takes, and which `engine_options` beside them."""
+
+    make: Callable[..., Engine]
+    options: frozenset[str]
+    engine_options: frozenset[str] | None = frozenset()  # None: whatever the engine's own library knows
+
+
+_SERVER_OPTIONS = frozenset({"served_model", "headers", "extra_body", "connect_timeout", "idle_timeout", "retry_delay"})
+_KINDS = {
+    "local": _Kind(_local, frozenset({"device", "kernel", "context_window"})),
+    "vllm": _Kind(_vllm, frozenset({"context_window"}), engine_options=None),
+    "server": _Kind(
+        _server, frozenset({"base_url", "api_key", "max_retries", "context_window"}), engine_options=_SERVER_OPTIONS
+    ),
+}
+_OPTIONS = frozenset({"engine_options"}).union(*(kind.options for kind in _KINDS.values()))
 _ENGINES: dict[tuple[Any, ...], Engine] = {}
 _LOCKS: dict[tuple[Any, ...], threading.Lock] = {}
 _REGISTRY_LOCK = threading.Lock()
@@ -32,8 +62,10 @@ def load_engine(model: str, *, engine: str = "local", **options: Any) -> Engine:
 
     Args:
         model: A hub id, a local folder, or `"tiny-hermes"`, the embedded checkpoint.
-        engine: `"local"`.
-        **options: For `local`: `device`, `kernel`, `context_window`; None means the engine's choice.
+        engine: `"local"`; `"vllm"`, which is vLLM in this process; or `"server"`, which a `base_url` chooses by itself.
+        **options: None means the engine's choice. `context_window` is for every engine; `device` and `kernel` are for
+            `local`; `base_url`, `api_key` and `max_retries` for `server`; `engine_options`, a dict, holds what
+            `ServerEngine` or vLLM's `AsyncEngineArgs` take beside these.
 
     Raises:
         InvalidRequestError: An unknown engine, kernel, device or option.
@@ -48,7 +80,7 @@ def load_engine(model: str, *, engine: str = "local", **options: Any) -> Engine:
         loaded = _ENGINES.get(key)
         if loaded is None or loaded.is_closed:
             given = {name: value for name, value in options.items() if value is not None}
-            loaded = _ENGINES[key] = _FACTORIES[engine](model, **given)
+            loaded = _ENGINES[key] = _KINDS[key[0]].make(model, **given)
         return loaded
 
 
@@ -65,9 +97,30 @@ def loaded_engine(model: str, *, engine: str = "local", **options: Any) -> Engin
 def _key(model: str, engine: str, options: dict[str, Any]) -> tuple[Any, ...]:
     if not isinstance(model, str) or not model:
         raise InvalidRequestError(f"model must be a hub id, a folder or 'tiny-hermes', got {model!r}")
-    unknown = sorted(set(options) - _OPTIONS)
-    if unknown:
+    given = {name: value for name, value in options.items() if value is not None}
+    kind = "server" if engine == "local" and "base_url" in given else engine
+    if kind not in _KINDS:
+        raise InvalidRequestError(f"unknown engine {engine!r}; choose one of {', '.join(_KINDS)}")
+    _check(kind, set(options), given)
+    return (kind, model, *sorted((name, _hashable(value)) for name, value in given.items()))
+
+
+def _check(kind: str, names: set[str], given: Mapping[str, Any]) -> None:
+    if unknown := sorted(names - _OPTIONS):
         raise InvalidRequestError(f"unknown option {unknown[0]!r}; the options are {', '.join(sorted(_OPTIONS))}")
-    if engine not in _FACTORIES:
-        raise InvalidRequestError(f"unknown engine {engine!r}; choose one of {', '.join(_FACTORIES)}")
-    return (engine, model, *sorted((name, value) for name, value in options.items() if value is not None))
+    takes = _KINDS[kind]
+    if misplaced := sorted(set(given) - takes.options - {"engine_options"}):
+        known = ", ".join(sorted(takes.options))
+        raise InvalidRequestError(f"engine {kind!r} has no {misplaced[0]}, its options are {known}; leave it out")
+    further = given.get("engine_options") or {}
+    if not isinstance(further, Mapping):
+        raise InvalidRequestError(f"engine_options must be a dict, got {type(further).__name__}")
+    if takes.engine_options is not None and (unknown := sorted(set(further) - takes.engine_options)):
+        known = ", ".join(sorted(takes.engine_options)) or "none"
+        raise InvalidRequestError(f"engine {kind!r} knows no engine option {unknown[0]!r}; it knows {known}")
+    if kind == "server" and "base_url" not in given:
+        raise InvalidRequestError("engine 'server' needs a base_url such as 'http://localhost:8000/v1'")
+
+
+def _hashable(value: Any) -> Any:
+    return json.dumps(value, sort_keys=True, default=repr) if isinstance(value, Mapping) else value

@@ -60,6 +60,16 @@ class DeltaChannel:
 
         self._change(end)
 
+    def leave_behind(self, error: BaseException) -> None:
+        """End the stream in a forked child, whose reader shares nothing with the producer any more.
+
+        The lock may be held by a thread that is not here, and the reader, who forked, is not waiting.
+        """
+        self._lock = threading.Lock()
+        self._wakers.clear()
+        self._error = error
+        self._is_finished = True
+
     def take(self) -> list[TokenDelta] | None:
         """Return the deltas put since the last call; None once the stream has ended and all were taken.
 
@@ -82,7 +92,7 @@ class DeltaChannel:
 
     def unsubscribe(self, waker: Callable[[], None]) -> None:
         """Stop calling `waker`."""
-        with self._lock:
+        with self._lock, suppress(ValueError):  # a forked child has none
             self._wakers.remove(waker)
 
     def _change(self, apply: Callable[[], None]) -> None:

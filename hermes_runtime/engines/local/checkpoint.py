@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -27,7 +27,8 @@ from hermes_runtime.engines.local.awq import AwqFormat
 from hermes_runtime.engines.window import TINY_FOLDER, TINY_HERMES
 from hermes_runtime.errors import CheckpointError, ModelNotFoundError
 
-_HUB_FILES = ("*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja")
+SMALL_FILES = ("*.json", "tokenizer.model", "*.txt", "*.jinja")
+_HUB_FILES = ("*.safetensors", *SMALL_FILES)
 _HUB_TIMEOUT = 10.0  # seconds for the hub's first answer
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w.-]+)?")
 _INDEX = "model.safetensors.index.json"
@@ -80,8 +81,12 @@ class Checkpoint:
         return tuple(name.removesuffix(_QUANTISED) for name in self.tensors if name.endswith(_QUANTISED))
 
 
-def find_folder(model: str) -> Path:
+def find_folder(model: str, *, files: Sequence[str] = _HUB_FILES) -> Path:
     """The folder of `model`: a local one, that of `tiny-hermes`, or a hub id's, downloaded or from the local cache.
+
+    Args:
+        model: What the user called it.
+        files: Patterns of what is downloaded.
 
     Raises:
         ModelNotFoundError: It is none of these, or the hub cannot be reached and nothing is cached.
@@ -97,12 +102,12 @@ def find_folder(model: str) -> Path:
         )
     if not _HUB_ID.fullmatch(model) or model.startswith(("~", ".")):
         raise ModelNotFoundError(f"there is no folder {model!r}, and it is no hub id of the form 'owner/name'")
-    return _download(model)
+    return _download(model, files)
 
 
-def _download(repo_id: str) -> Path:
+def _download(repo_id: str, files: Sequence[str]) -> Path:
     try:
-        return Path(snapshot_download(repo_id, allow_patterns=list(_HUB_FILES), etag_timeout=_HUB_TIMEOUT))
+        return Path(snapshot_download(repo_id, allow_patterns=list(files), etag_timeout=_HUB_TIMEOUT))
     except GatedRepoError as error:
         raise ModelNotFoundError(
             f"{repo_id!r} is gated: accept its terms on the hub and log in with `hf auth login`"

@@ -17,12 +17,13 @@ from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria, St
 
 from hermes_runtime.engines.base import FinishReason, GenerationRequest, TokenDelta, TokenLogprob, Usage
 from hermes_runtime.engines.local.constraint import ConstraintCompiler, ConstraintLogitsProcessor
-from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window, close_at_exit
+from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window
 from hermes_runtime.engines.local.loader import LoadedCheckpoint
+from hermes_runtime.engines.local.process import close_at_exit, open_channel, refusal
 from hermes_runtime.engines.local.sampler import LogprobRecorder, sampling_processors
 from hermes_runtime.engines.stream import DeltaChannel, StreamedGeneration
 from hermes_runtime.engines.text import Detokenizer, StopScanner
-from hermes_runtime.errors import ContextWindowExceededError, EngineError, GenerationTimeoutError
+from hermes_runtime.errors import ContextWindowExceededError, GenerationTimeoutError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class GenerateEngine:
         InvalidRequestError: The context window is larger than the checkpoint's, or not positive.
     """
 
+    keeps_constraints = True
+
     def __init__(self, checkpoint: LoadedCheckpoint, *, context_window: int | None = None) -> None:
         self.tokenizer = checkpoint.tokenizer
         self.model_name = checkpoint.name
@@ -55,7 +58,7 @@ class GenerateEngine:
             self.tokenizer, checkpoint.model.config.vocab_size, end_ids=checkpoint.eos_ids
         )
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._is_closed = False
+        self._is_closed = self._is_left_behind = False
         self._close_lock = threading.Lock()
         self._worker = threading.Thread(target=self._work, name=f"hermes-{self.model_name}", daemon=True)
         self._worker.start()
@@ -63,6 +66,8 @@ class GenerateEngine:
 
     def submit(self, request: GenerationRequest) -> StreamedGeneration:
         """Queue a request; see `Engine.submit`."""
+        if self._is_closed:
+            raise refusal(self.model_name, is_left_behind=self._is_left_behind)
         if len(request.prompt_ids) >= self.context_window:
             raise ContextWindowExceededError(len(request.prompt_ids), self.context_window)
         constraint = None
@@ -70,11 +75,11 @@ class GenerateEngine:
             constraint = ConstraintLogitsProcessor(
                 self._constraints.compile(request.constraint), prompt_length=len(request.prompt_ids)
             )
-        channel = DeltaChannel()
+        channel = open_channel()
         deadline = time.monotonic() + request.timeout if request.timeout else float("inf")
         with self._close_lock:
             if self._is_closed:
-                raise EngineError(f"the engine of {self.model_name!r} is closed; load it again")
+                raise refusal(self.model_name, is_left_behind=self._is_left_behind)
             self._jobs.put(_Job(request, constraint, channel, deadline))
         return StreamedGeneration(channel)
 
@@ -86,6 +91,11 @@ class GenerateEngine:
                 self._jobs.put(None)
         if threading.current_thread() is not self._worker:
             self._worker.join()
+
+    def leave_behind(self) -> None:
+        """Take note, in a forked child, that the worker is not here."""
+        self._close_lock = threading.Lock()
+        self._is_closed = self._is_left_behind = True
 
     @property
     def is_closed(self) -> bool:

@@ -10,18 +10,18 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     AwqConfig,
-    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from hermes_runtime.engines.base import SamplingParams
 from hermes_runtime.engines.local.assemble import build_network, fill_network
-from hermes_runtime.engines.local.checkpoint import Checkpoint, open_checkpoint, read_json
+from hermes_runtime.engines.local.checkpoint import Checkpoint, open_checkpoint
 from hermes_runtime.engines.local.kernels import choose_kernel
 from hermes_runtime.engines.local.memory import check_memory
+from hermes_runtime.engines.local.process import refuse_forked_torch
+from hermes_runtime.engines.vocabulary import read_vocabulary
 from hermes_runtime.errors import CheckpointError, DeviceMemoryError, EngineError, InvalidRequestError
 
 
@@ -75,14 +75,15 @@ def load_checkpoint(
         CheckpointError: The checkpoint is damaged, or of a kind that is not read.
         DeviceMemoryError: It does not fit; nothing was loaded.
         InvalidRequestError: The device or the kernel is unknown, or does not go with the checkpoint.
-        EngineError: The kernel is not available here.
+        EngineError: The kernel is not available here, or this is a forked child in which torch cannot compute.
     """
+    refuse_forked_torch()
     where = choose_device(device)
     checkpoint = open_checkpoint(model)
     chosen = _kernel_for(checkpoint, kernel, where)
     compute = dtype or _default_dtype(checkpoint, where)
     config = _read_config(checkpoint)
-    tokenizer = _read_tokenizer(checkpoint)
+    vocabulary = read_vocabulary(model, checkpoint.folder, checkpoint.config)
     check_memory(checkpoint, where, compute, chosen)
     try:
         if chosen == "gptqmodel":
@@ -94,16 +95,15 @@ def load_checkpoint(
         raise DeviceMemoryError(
             f"{where} ran out of memory while {model!r} was loaded; free some, or use a smaller checkpoint"
         ) from error
-    generation = _generation_config(checkpoint)
-    network.generation_config = generation
+    network.generation_config = vocabulary.generation
     network.train(mode=False).requires_grad_(requires_grad=False)
     return LoadedCheckpoint(
         model=network,
-        tokenizer=tokenizer,
+        tokenizer=vocabulary.tokenizer,
         name=model,
         folder=checkpoint.folder,
-        generation_defaults=_sampling_defaults(generation),
-        eos_ids=_eos_ids(generation, config, tokenizer),
+        generation_defaults=vocabulary.generation_defaults,
+        eos_ids=vocabulary.eos_ids,
         context_window=int(config.max_position_embeddings),
         kernel=chosen,
         device=where,
@@ -167,18 +167,6 @@ def _read_config(checkpoint: Checkpoint) -> Any:
     return config
 
 
-def _read_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            checkpoint.folder, trust_remote_code=False, local_files_only=True
-        )
-    except Exception as error:
-        raise CheckpointError(
-            f"{checkpoint.name!r} has no usable tokenizer (tokenizer.json or tokenizer.model): {error}"
-        ) from error
-    return tokenizer
-
-
 def _load_with_gptqmodel(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     layout = checkpoint.quantization
     assert layout is not None
@@ -196,40 +184,3 @@ def _load_with_gptqmodel(checkpoint: Checkpoint, device: torch.device, dtype: to
         advice = "kernel=None uses torch's own kernels"
         raise EngineError(f"GPTQModel could not load {checkpoint.name!r}: {error}; {advice}") from error
     return network
-
-
-def _generation_config(checkpoint: Checkpoint) -> GenerationConfig:
-    path = checkpoint.folder / "generation_config.json"
-    values = (
-        read_json(path)
-        if path.is_file()
-        else {name: checkpoint.config.get(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    )
-    try:
-        return GenerationConfig.from_dict(values)
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be used: {error}") from error
-
-
-def _sampling_defaults(generation: GenerationConfig) -> SamplingParams:
-    def stated(name: str, neutral: float) -> Any:
-        value = getattr(generation, name, None)
-        return neutral if value is None else value
-
-    try:
-        return SamplingParams(
-            temperature=stated("temperature", 1.0) if generation.do_sample else 0.0,
-            top_p=stated("top_p", 1.0),
-            top_k=stated("top_k", 0),
-            min_p=stated("min_p", 0.0),
-            repetition_penalty=stated("repetition_penalty", 1.0),
-        )
-    except InvalidRequestError as error:
-        raise CheckpointError(f"generation_config.json of the checkpoint is not usable: {error}") from error
-
-
-def _eos_ids(generation: GenerationConfig, config: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    ids: list[int] = []
-    for stated in (generation.eos_token_id, config.eos_token_id, tokenizer.eos_token_id):
-        ids += stated if isinstance(stated, list) else [] if stated is None else [stated]
-    return tuple(dict.fromkeys(ids))

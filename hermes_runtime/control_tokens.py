@@ -1,0 +1,49 @@
+"""Which tokens of a vocabulary control the conversation, and encoding that reads text which spells one as plain text.
+
+Checkpoints differ in which of their added tokens they flag as special. Hermes 2 Pro Mistral does not flag
+`<|im_start|>`; Hermes 2 Pro Llama 3, Hermes 3 and Qwen have `<tool_call>` as one token, some flagged and some not. What
+counts here is what a token is for: a marker that ends or opens turns must never come from text, and a tag of the format
+is text that the model writes and the parser reads.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from tokenizers import Tokenizer
+
+_TAG = re.compile(r"</?(?i:tool_calls?|tool_response|tools|schema|think(?:ing)?|scratch_?pad)>")
+_NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+
+
+def control_tokens(tokenizer: Any) -> frozenset[str]:
+    """Return the texts of the tokens that must come from no text: markers and padding, not the format's own tags.
+
+    Args:
+        tokenizer: A `transformers` tokenizer with a `tokenizers` backend.
+    """
+    named = {name for attribute in _NAMED if (name := getattr(tokenizer, attribute, None))}
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
+    return frozenset(named) | frozenset(
+        token.content
+        for token in added
+        if (token.special and not _TAG.fullmatch(token.content))
+        or (token.content.startswith("<|") and token.content.endswith("|>"))
+    )
+
+
+def without_control_tokens(backend: Tokenizer, control: frozenset[str]) -> dict[str, Any]:
+    """Return a tokenizer's description in which exactly the control tokens are special; see `plain_encoder`."""
+    spec: dict[str, Any] = json.loads(backend.to_str())
+    for token in spec["added_tokens"]:
+        token["special"] = token["content"] in control
+    return spec
+
+
+def plain_encoder(spec: dict[str, Any]) -> Tokenizer:
+    """Return a tokenizer that reads what spells a special token of its description as plain text."""
+    encoder = Tokenizer.from_str(json.dumps(spec))
+    encoder.encode_special_tokens = True
+    return encoder

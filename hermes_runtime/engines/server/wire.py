@@ -1,0 +1,226 @@
+"""Requests as each kind of server takes them, and what it answers, for `/v1/completions`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hermes_runtime.engines.base import FinishReason, GenerationRequest, SamplingParams, TokenLogprob, Usage
+from hermes_runtime.errors import EngineError, InvalidRequestError
+
+Kind = Literal["vLLM", "SGLang", "llama.cpp", "llama-cpp-python", "LM Studio", "unknown"]
+
+_SEED_RANGE = 2**31  # what every server takes as a seed; some read negative ones as "none"
+_ID_LABEL = "token_id:"
+_ALL_CANDIDATES = -1
+_LLAMA_FIELDS = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repeat_penalty"}
+_TORCH_FIELDS = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
+# Names of the sampling options that OpenAI's own interface lacks.
+_FIELDS: dict[Kind, dict[str, str]] = {
+    "vLLM": _TORCH_FIELDS,
+    "SGLang": _TORCH_FIELDS,
+    "llama.cpp": _LLAMA_FIELDS,
+    "llama-cpp-python": _LLAMA_FIELDS,
+    "LM Studio": {"top_k": "top_k", "repetition_penalty": "repeat_penalty"},
+    "unknown": {},
+}
+_NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+def for_llguidance(lark: str) -> str:
+    """Mark a grammar as llguidance's: llama.cpp asks for it, and vLLM would read some as xgrammar's Lark."""
+    return "%llguidance {}\n" + lark
+
+
+GRAMMAR_FORMS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "structured_outputs": lambda lark: {"structured_outputs": {"grammar": for_llguidance(lark)}},
+    "ebnf": lambda lark: {"ebnf": for_llguidance(lark)},
+    "%llguidance": lambda lark: {"grammar": for_llguidance(lark)},
+}
+"""How a Lark grammar reaches a server: vLLM's field; SGLang's with its llguidance backend; llama.cpp's, where it was
+built with llguidance."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProfile:
+    """What one server can do, found out by trying.
+
+    Attributes:
+        kind: Which server it is.
+        version: As it says itself.
+        model: What it calls the model.
+        context_window: Prompt and answer together, in tokens; None where it does not say.
+        takes_ids: Prompts may be token ids; else they are text.
+        tells_ids: Generated ids come with the text.
+        adds_bos: It puts BOS before a prompt of text.
+        grammar: Which of `GRAMMAR_FORMS` constrains it; None where none does.
+        tells_logprobs: Log-probabilities come with ids.
+    """
+
+    kind: Kind
+    version: str | None
+    model: str
+    context_window: int | None
+    takes_ids: bool
+    tells_ids: bool
+    adds_bos: bool
+    grammar: str | None
+    tells_logprobs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One event of an answer."""
+
+    text: str
+    ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] | None
+    finish_reason: FinishReason | None
+    usage: Usage | None
+
+
+def request_body(
+    profile: ServerProfile,
+    request: GenerationRequest,
+    prompt: str | Sequence[int],
+    *,
+    defaults: SamplingParams,
+    end_ids: Sequence[int],
+    end_texts: Sequence[str],
+    max_tokens: int,
+) -> dict[str, Any]:
+    """Return the JSON body of a streamed completion.
+
+    Args:
+        profile: The server.
+        request: What to generate.
+        prompt: Its prompt as the server takes it.
+        defaults: The checkpoint's sampling options.
+        end_ids: Ids that end a turn.
+        end_texts: The same as text.
+        max_tokens: Upper bound on generated tokens.
+
+    Raises:
+        InvalidRequestError: The server cannot honor an option.
+    """
+    _check(profile, request)
+    sampling = request.sampling.with_defaults(defaults)
+    body: dict[str, Any] = {
+        "model": profile.model,
+        "prompt": prompt,
+        "max_tokens": max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    for option, field in _FIELDS[profile.kind].items():
+        body[field] = getattr(sampling, option)
+    if body.get("top_k") == 0 and _FIELDS[profile.kind] is _TORCH_FIELDS:
+        body["top_k"] = _ALL_CANDIDATES
+    if request.seed is not None:
+        body["seed"] = request.seed % _SEED_RANGE
+    # Servers that tell ids are asked to stop at ids, and text is cut here; of others, text is all there is.
+    stop = list(request.stop) if profile.tells_ids else [*request.stop, *end_texts]
+    if stop:
+        body["stop"] = stop
+    if profile.tells_ids:
+        body |= {
+            "stop_token_ids": [*end_ids, *request.stop_ids],
+            "return_token_ids": True,
+            "skip_special_tokens": False,
+        }
+    if profile.kind == "vLLM":
+        body["spaces_between_special_tokens"] = False
+    if profile.kind == "llama.cpp":
+        body |= {"cache_prompt": True, "repeat_last_n": -1}
+    if request.logprobs is not None:
+        body |= {"logprobs": request.logprobs, "return_tokens_as_token_ids": True}
+    if request.constraint is not None and profile.grammar is not None:
+        body |= GRAMMAR_FORMS[profile.grammar](request.constraint)
+    return body
+
+
+def _check(profile: ServerProfile, request: GenerationRequest) -> None:
+    where = f"this server ({profile.kind})"
+    if request.constraint is not None and profile.grammar is None:
+        raise InvalidRequestError(f"{where} takes no grammar, so a constraint cannot be kept")
+    if request.logprobs is not None and not profile.tells_logprobs:
+        raise InvalidRequestError(f"{where} tells no log-probabilities by token id; leave logprobs out")
+    if request.stop_ids and not profile.tells_ids:
+        raise InvalidRequestError(f"{where} stops at no token ids; use stop strings")
+    for option, neutral in _NEUTRAL.items():
+        asked = getattr(request.sampling, option)
+        if asked not in (None, neutral) and option not in _FIELDS[profile.kind]:
+            raise InvalidRequestError(f"{where} has no {option}; leave it out, got {asked!r}")
+
+
+def read_chunk(event: Mapping[str, Any], decode: Callable[[list[int]], str], alternatives: int | None) -> Chunk:
+    """Read one event of an answer.
+
+    Args:
+        event: The event.
+        decode: Ids to text.
+        alternatives: How many were asked for beside each token; None where no log-probabilities were.
+
+    Raises:
+        EngineError: It is not what a completion server sends, or the answer ended for a reason of the server's own.
+    """
+    try:
+        usage = _usage(event.get("usage"))
+        choices = event["choices"]
+        if not choices:
+            return Chunk("", (), None, None, usage)
+        choice = choices[0]
+        ids = tuple(int(token) for token in choice.get("token_ids") or ())
+        logprobs = None if alternatives is None else _logprobs(choice.get("logprobs"), decode, alternatives)
+        return Chunk(str(choice.get("text") or ""), ids, logprobs, _reason(choice.get("finish_reason")), usage)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise EngineError(f"the server sent an event that is no completion: {str(dict(event))[:200]}") from error
+
+
+def _reason(said: Any) -> FinishReason | None:
+    if said in (None, "stop", "length"):
+        return said  # type: ignore[no-any-return] # one of the three
+    raise EngineError(f"the server ended the answer early: finish_reason {said!r}")
+
+
+def _usage(said: Mapping[str, Any] | None) -> Usage | None:
+    if not said:
+        return None
+    cached = (said.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    return Usage(int(said["prompt_tokens"]), int(said.get("completion_tokens") or 0), int(cached))
+
+
+def _logprobs(
+    said: Mapping[str, Any] | None, decode: Callable[[list[int]], str], alternatives: int
+) -> tuple[TokenLogprob, ...] | None:
+    """Read log-probabilities by id: vLLM's `token_id:` labels, or llama.cpp's objects."""
+    if not said:
+        return None
+    if "content" in said:
+        return tuple(_spelled_out(token, alternatives) for token in said["content"])
+
+    def read(label: str, logprob: float) -> TokenLogprob:
+        token = int(label.removeprefix(_ID_LABEL))
+        return TokenLogprob(token, decode([token]), float(logprob))
+
+    tops = said.get("top_logprobs") or [None] * len(said["tokens"])
+    chosen = [read(label, logprob) for label, logprob in zip(said["tokens"], said["token_logprobs"], strict=True)]
+    return tuple(
+        TokenLogprob(
+            token.id, token.text, token.logprob, _top((read(*item) for item in (top or {}).items()), alternatives)
+        )
+        for token, top in zip(chosen, tops, strict=True)
+    )
+
+
+def _spelled_out(said: Mapping[str, Any], alternatives: int) -> TokenLogprob:
+    others = (_spelled_out(other, 0) for other in said.get("top_logprobs") or ())
+    return TokenLogprob(int(said["id"]), said["token"], float(said["logprob"]), _top(others, alternatives))
+
+
+def _top(others: Any, alternatives: int) -> tuple[TokenLogprob, ...]:
+    # vLLM reports the chosen token among the alternatives, whether or not it is one of the best.
+    return tuple(sorted(others, key=lambda token: -token.logprob)[:alternatives])

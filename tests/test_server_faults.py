@@ -1,0 +1,393 @@
+"""A server that misbehaves: every fault is a typed error or a clean retry; nothing hangs, no text comes twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import threading
+
+import pytest
+
+from hermes_runtime.engines.base import GenerationRequest, Usage
+from hermes_runtime.engines.server.engine import ServerEngine
+from hermes_runtime.engines.vocabulary import load_vocabulary
+from hermes_runtime.errors import (
+    ContextWindowExceededError,
+    EngineError,
+    GenerationTimeoutError,
+    InvalidRequestError,
+    ModelNotFoundError,
+)
+from tests.faulty_server import FaultyServer, event
+
+HELLO, WORLD = "Hello", " world."
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    """The small files, read once."""
+    return load_vocabulary("tiny-hermes")
+
+
+@pytest.fixture(scope="module")
+def words(vocabulary):
+    """The ids of two pieces of text."""
+    return [vocabulary.tokenizer.encode(text, add_special_tokens=False) for text in (HELLO, WORLD)]
+
+
+@pytest.fixture
+def open_engine(vocabulary, monkeypatch):
+    """Makes engines over faulty servers and takes all of it down again."""
+    monkeypatch.setattr("hermes_runtime.engines.server.engine.load_vocabulary", lambda model: vocabulary)
+    opened = []
+
+    def make(*acts, max_retries=2, engine_options=None, **server_options):
+        server = FaultyServer(acts, **server_options)
+        opened.append(server)
+        engine = ServerEngine(
+            "tiny-hermes",
+            base_url=server.url,
+            max_retries=max_retries,
+            **{"retry_delay": 0.001, **(engine_options or {})},
+        )
+        opened.append(engine)
+        return engine, server
+
+    yield make
+    for resource in reversed(opened):
+        resource.close()
+
+
+@pytest.fixture
+def answer_well(words):
+    """An act: the whole answer."""
+
+    def act(reply):
+        reply.head()
+        reply.text(HELLO, words[0])
+        reply.text(WORLD, words[1], "stop")
+        reply.end()
+
+    return act
+
+
+def ask(**options):
+    return GenerationRequest(prompt_ids=(1, 2, 3), max_tokens=50, **options)
+
+
+def text_of(generation):
+    return "".join(delta.text for delta in generation)
+
+
+def status(code, *headers, said='{"error": {"message": "too much"}}'):
+    def act(reply):
+        reply.head("application/json", code, *headers)
+        reply.send(said.encode())
+
+    return act
+
+
+def hang_up(reply): ...
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        hang_up,
+        status("429 Too Many Requests", "Retry-After: 0"),
+        status("503 Service Unavailable", "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT"),
+        status("500 Internal Server Error", "Retry-After: soon"),
+        status("502 Bad Gateway", said="<html>bad gateway</html>"),
+        lambda reply: reply.send(b"HTTP/1.1 200 OK\r\nContent-Ty"),
+        lambda reply: (reply.head(), reply.send(b'data: {"error": {"message": "overloaded", "code": 503}}\n\n')),
+        lambda reply: reply.head(),
+        lambda reply: (reply.head(), reply.send(b"data: [DONE]\n\n")),
+        lambda reply: reply.send(b"\x16\x03\x01 this is no HTTP\r\n\r\n"),
+    ],
+)
+def test_a_fault_before_the_first_text_is_retried(open_engine, answer_well, fault):
+    engine, server = open_engine(fault, fault, answer_well)
+    generation = engine.submit(ask())
+    assert text_of(generation) == HELLO + WORLD
+    assert generation.usage == Usage(3, 2, cached_tokens=2)
+    assert len(server.bodies) == 3
+    assert server.bodies[0] == server.bodies[2]
+
+
+@pytest.mark.parametrize("fault", [hang_up, status("500 Internal Server Error")])
+def test_retries_end(open_engine, fault):
+    engine, server = open_engine(fault, max_retries=1)
+    with pytest.raises(EngineError):
+        text_of(engine.submit(ask()))
+    assert len(server.bodies) == 2
+
+
+def test_a_stream_that_breaks_after_text_is_an_error_and_no_text_comes_twice(open_engine, words, answer_well):
+    engine, server = open_engine(lambda reply: (reply.chunked_head(), reply.chunk(event(HELLO, words[0]))), answer_well)
+    deltas = iter(engine.submit(ask()))
+    assert next(deltas).text == HELLO
+    with pytest.raises(EngineError, match="broke"):
+        next(deltas)
+    assert len(server.bodies) == 1
+    assert text_of(engine.submit(ask())) == HELLO + WORLD
+
+
+def test_a_stream_that_ends_politely_in_the_middle_is_an_error(open_engine, words):
+    engine, _ = open_engine(lambda reply: (reply.head(), reply.text(HELLO, words[0])))
+    with pytest.raises(EngineError, match="middle"):
+        text_of(engine.submit(ask()))
+
+
+def test_an_answer_that_is_complete_but_for_its_last_line_counts(open_engine, words):
+    def act(reply):
+        reply.chunked_head()
+        reply.chunk(event(HELLO, words[0], "stop"))
+
+    engine, _ = open_engine(act)
+    assert text_of(engine.submit(ask())) == HELLO
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"data: {not json}\n\n",
+        b"data: [1, 2]\n\n",
+        b'data: {"choices": 7}\n\n',
+        b'data: {"no": "choices"}\n\n',
+        b'data: {"choices": [{"text": "x", "token_ids": ["a"]}]}\n\n',
+        b'data: {"choices": [{"text": "caf\xc3"}]}\n\n',
+        b'data: {"choices": [{"text": "", "finish_reason": "abort"}]}\n\n',
+        b"data: \xff\xfe\x00\n\n",
+    ],
+)
+def test_garbage_is_an_error(open_engine, words, garbage):
+    def act(reply):
+        reply.head()
+        reply.text(HELLO, words[0])
+        reply.send(garbage)
+        reply.text(WORLD, words[1], "stop")
+
+    engine, _ = open_engine(act)
+    with pytest.raises(EngineError):
+        text_of(engine.submit(ask()))
+
+
+def test_a_page_instead_of_a_stream_is_an_error_at_once(open_engine):
+    def act(reply):
+        reply.head("text/html; charset=utf-8")
+        reply.send(b"<html>log in</html>")
+
+    engine, server = open_engine(act)
+    with pytest.raises(EngineError, match=r"text/html.*base_url"):
+        text_of(engine.submit(ask()))
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("400 Bad Request", InvalidRequestError),
+        ("422 Unprocessable Entity", InvalidRequestError),
+        ("404 Not Found", ModelNotFoundError),
+        ("401 Unauthorized", EngineError),
+        ("307 Temporary Redirect", EngineError),
+    ],
+)
+def test_refusals_are_typed_and_not_repeated(open_engine, code, error):
+    engine, server = open_engine(status(code, "Location: http://elsewhere/"))
+    with pytest.raises(error):
+        text_of(engine.submit(ask()))
+    assert len(server.bodies) == 1
+
+
+def test_a_slow_first_byte_runs_into_the_requests_timeout(open_engine):
+    engine, server = open_engine(lambda reply: reply.wait_released())
+    with pytest.raises(GenerationTimeoutError, match=r"0\.2 seconds"):
+        text_of(engine.submit(ask(timeout=0.2)))
+    assert len(server.bodies) == 1
+
+
+def test_a_server_that_falls_silent_runs_into_the_idle_timeout(open_engine, words):
+    def act(reply):
+        reply.head()
+        reply.text(HELLO, words[0])
+        reply.wait_released()
+
+    engine, _ = open_engine(act, engine_options={"idle_timeout": 0.2})
+    with pytest.raises(GenerationTimeoutError, match="sent nothing"):
+        text_of(engine.submit(ask()))
+
+
+def test_waiting_for_a_retry_counts_against_the_timeout(open_engine):
+    engine, _ = open_engine(status("429 Too Many Requests", "Retry-After: 30"))
+    with pytest.raises(GenerationTimeoutError):
+        text_of(engine.submit(ask(timeout=0.2)))
+
+
+def test_characters_split_over_packets_come_whole(open_engine):
+    pieces = event("Zürich 🦊 ok", reason="stop")
+
+    def act(reply):
+        reply.head()
+        for byte in pieces:
+            reply.send(bytes([byte]))
+        reply.end()
+
+    engine, _ = open_engine(act, tells_ids=False)
+    deltas = list(engine.submit(ask()))
+    assert "".join(delta.text for delta in deltas) == "Zürich 🦊 ok"
+
+
+def begin(reply, words, hung_up):
+    reply.head()
+    for ids in words:
+        reply.text(HELLO, ids)
+    if reply.wait_hung_up():
+        hung_up.set()
+
+
+def test_cancelling_closes_the_connection(open_engine, words):
+    hung_up = threading.Event()
+    engine, _ = open_engine(lambda reply: begin(reply, words[:1], hung_up))
+    deltas = iter(engine.submit(ask()))
+    assert next(deltas).text == HELLO
+    deltas.close()
+    assert hung_up.wait(30)
+
+    generation = engine.submit(ask())
+    deltas = iter(generation)
+    next(deltas)
+    generation.cancel()
+    assert [delta.finish_reason for delta in deltas] == ["cancelled"]
+
+
+async def test_cancelling_a_task_closes_the_connection(open_engine, words):
+    hung_up, started = threading.Event(), asyncio.Event()
+    engine, _ = open_engine(lambda reply: begin(reply, words[:1], hung_up))
+
+    async def read():
+        async for _ in engine.submit(ask()):
+            started.set()
+
+    task = asyncio.create_task(read())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.to_thread(hung_up.wait, 30)
+
+
+def test_a_generation_that_is_cancelled_before_it_began_ends(open_engine, answer_well):
+    engine, _ = open_engine(answer_well)
+    generation = engine.submit(ask())
+    generation.cancel()
+    assert list(generation)[-1].finish_reason in ("cancelled", "stop")
+    assert generation.usage is not None
+
+
+def test_closing_the_engine_ends_what_runs(open_engine):
+    engine, _ = open_engine(lambda reply: reply.wait_released())
+    generation = engine.submit(ask())
+    threading.Thread(target=engine.close).start()
+    assert [delta.finish_reason for delta in generation] == ["cancelled"]
+    with pytest.raises(EngineError, match="closed"):
+        engine.submit(ask())
+
+
+async def test_a_hundred_clients_at_once_each_get_their_own_answer(open_engine):
+    gate = threading.Barrier(100, timeout=60)
+
+    def act(reply):
+        gate.wait()  # nobody is answered before everybody has asked
+        reply.head()
+        reply.text(f"{HELLO}{WORLD} {reply.body['seed']}", reason="stop")
+        reply.end(completion_tokens=reply.body["seed"])
+
+    engine, server = open_engine(act, tells_ids=False)
+
+    async def one(seed):
+        generation = engine.submit(ask(seed=seed))
+        text = "".join([delta.text async for delta in generation])
+        return text, generation.usage.completion_tokens
+
+    answers = await asyncio.gather(*(one(seed) for seed in range(100)))
+    assert answers == [(f"{HELLO}{WORLD} {seed}", seed) for seed in range(100)]
+    assert len(server.bodies) == 100
+
+
+def test_a_server_that_is_still_loading_is_waited_for(open_engine, answer_well):
+    engine, _ = open_engine(answer_well, probe_failures=2)
+    assert text_of(engine.submit(ask())) == HELLO + WORLD
+
+
+def test_no_server_is_an_error_that_names_the_address():
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    with pytest.raises(EngineError, match=r"no server answers at http://127.0.0.1:\d+ .*running"):
+        ServerEngine("tiny-hermes", base_url=url, max_retries=0)
+
+
+def test_a_prompt_without_room_never_leaves(open_engine, answer_well):
+    engine, server = open_engine(answer_well, window=64)
+    assert engine.context_window == 64
+    with pytest.raises(ContextWindowExceededError):
+        engine.submit(GenerationRequest(prompt_ids=tuple(range(64))))
+    assert not server.bodies
+
+
+def test_secrets_stay_in_their_header(open_engine, answer_well):
+    engine, server = open_engine(answer_well, engine_options={"api_key": "s3cret", "headers": {"X-Team": "one"}})
+    text_of(engine.submit(ask()))
+    assert all(
+        "authorization: bearer s3cret" in head.lower() and "x-team: one" in head.lower() for head in server.heads
+    )
+    assert "s3cret" not in repr(engine) + repr(vars(engine))
+
+
+def test_log_probabilities_come_without_ids_where_a_server_tells_them_so(open_engine):
+    top = [{"id": 9, "token": "Hi", "logprob": -0.1}, {"id": 8, "token": "Hey", "logprob": -0.2}]
+    said = {"content": [{"id": 8, "token": "Hey", "logprob": -0.2, "top_logprobs": top}]}
+
+    def act(reply):
+        reply.head()
+        choice = {"index": 0, "text": "Hey", "logprobs": said, "finish_reason": "stop"}
+        reply.send(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+        reply.end()
+
+    engine, _ = open_engine(act, owner="llamacpp", tells_ids=False)
+    assert (engine.profile.kind, engine.profile.tells_logprobs, engine.profile.tells_ids) == ("llama.cpp", True, False)
+    deltas = list(engine.submit(ask(logprobs=1)))
+    found = deltas[0].logprobs[0]
+    assert (found.id, found.text, found.logprob, [other.id for other in found.top]) == (8, "Hey", -0.2, [9])
+    assert deltas[0].ids == ()
+
+
+def test_a_forked_child_loses_its_streams_and_may_open_an_engine_of_its_own(open_engine, answer_well):
+    engine, server = open_engine(lambda reply: reply.wait_released(), answer_well)
+    generation = engine.submit(ask())
+    assert server.asked.wait(30)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            with pytest.raises(EngineError, match="forked"):
+                text_of(generation)
+            with pytest.raises(EngineError, match="closed"):
+                engine.submit(ask())
+            own = ServerEngine("tiny-hermes", base_url=server.url)
+            status = 0 if text_of(own.submit(ask())) == HELLO + WORLD else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not engine.is_closed
+
+
+def test_a_server_that_goes_on_past_a_stop_string_is_left(open_engine, words):
+    hung_up = threading.Event()
+
+    engine, _ = open_engine(lambda reply: begin(reply, [words[0], words[0]], hung_up))
+    deltas = list(engine.submit(ask(stop=("lo",))))
+    assert ("".join(delta.text for delta in deltas), deltas[-1].finish_reason) == ("Hel", "stop")
+    assert hung_up.wait(30)
