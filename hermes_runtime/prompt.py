@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from tokenizers import Tokenizer
 
+from hermes_runtime.control_tokens import control_tokens, plain_encoder, without_control_tokens
 from hermes_runtime.conversation import coerce_messages
 from hermes_runtime.dialects import Dialect, resolve_dialect, tool_call_block
 from hermes_runtime.errors import CheckpointError
@@ -87,7 +88,7 @@ def build_prompt(
     encoder = ChatMLEncoder.of(tokenizer)
     ids: list[int] = list(encoder.bos)
     text: list[str] = [encoder.bos_text]
-    for role, body, answer in _turns(conversation, specs, schema, style):
+    for role, body, answer in turns(conversation, specs, schema, style):
         generated = None if answer is None else answer.token_ids
         if answer is not None and generated is None and replay is not None:
             generated = replay.recall((*ids, *encoder.answer_header), answer)
@@ -103,7 +104,7 @@ def build_prompt(
     return Prompt(tuple(ids), "".join(text))
 
 
-def _turns(
+def turns(
     messages: Sequence[Message], tools: Sequence[ToolSpec], schema: Mapping[str, Any] | None, dialect: Dialect
 ) -> Iterator[tuple[str, str, Assistant | None]]:
     """Yield (role, text, the message if the model said it) of every turn."""
@@ -181,8 +182,8 @@ class ChatMLEncoder:
     def __init__(self, tokenizer: Any) -> None:
         self._start, self._end = (_marker_id(tokenizer, marker) for marker in (TURN_START, TURN_END))
         self._backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._control = _control_tokens(tokenizer)
-        self._literal = _without_control_tokens(self._backend, self._control)
+        self._control = control_tokens(tokenizer)
+        self._literal = _literal_encoder(self._backend, self._control)
         self.bos = () if tokenizer.bos_token_id is None else (int(tokenizer.bos_token_id),)
         self.bos_text: str = tokenizer.bos_token or ""
         self._between = tuple(self._encode(TURN_END + "\n" + TURN_START)[1:-1])
@@ -238,25 +239,12 @@ def _marker_id(tokenizer: Any, marker: str) -> int:
     return int(token_id)
 
 
-def _control_tokens(tokenizer: Any) -> frozenset[str]:
-    # Checkpoints differ in which markers they flag as special (Hermes 2 Pro's `<|im_start|>` is not): go by form too.
-    added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
-    return frozenset(
-        token.content
-        for token in added
-        if token.special or (token.content.startswith("<|") and token.content.endswith("|>"))
-    )
-
-
-def _without_control_tokens(backend: Tokenizer, control: frozenset[str]) -> Tokenizer:
+def _literal_encoder(backend: Tokenizer, control: frozenset[str]) -> Tokenizer:
     """Return a copy that reads control tokens in a text as plain text, and a text alone as it would inside a turn."""
-    spec = json.loads(backend.to_str())
-    for token in spec["added_tokens"]:
-        token["special"] = token["special"] or token["content"] in control
+    spec = without_control_tokens(backend, control)
     inside = backend.encode(TURN_START + _PROBE + TURN_END, add_special_tokens=False).ids[1:-1]
     for variant in (spec, _without_first_word_prefix(spec), _without_prefix(spec)):
-        literal = Tokenizer.from_str(json.dumps(variant))
-        literal.encode_special_tokens = True
+        literal = plain_encoder(variant)
         if literal.encode(_PROBE, add_special_tokens=False).ids == inside:
             return literal
     raise CheckpointError(

@@ -16,6 +16,8 @@ from langchain_hermes._errors import (
 from langchain_hermes._registry import register_provider
 from langchain_hermes._version import __version__
 from langchain_hermes.chat_models import ChatHermes
+from langchain_hermes.output_parsers import HermesJsonOutputParser, HermesToolsOutputParser
+from langchain_hermes.prompts import HermesPrompt
 
 __all__ = [
     "ChatHermes",
@@ -24,10 +26,13 @@ __all__ = [
     "HermesDeviceMemoryError",
     "HermesEngineError",
     "HermesInvalidRequestError",
+    "HermesJsonOutputParser",
     "HermesModelNotFoundError",
+    "HermesPrompt",
     "HermesSchemaError",
     "HermesTimeoutError",
     "HermesToolChoiceError",
+    "HermesToolsOutputParser",
     "__version__",
     "register_provider",
 ]

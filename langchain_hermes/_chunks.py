@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
+from operator import add
+from typing import Any, assert_never
 
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
@@ -13,143 +15,191 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from hermes_runtime.engines.base import TokenLogprob
 from hermes_runtime.messages import InvalidToolCall, ToolCall
-from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, TextDelta, ToolCallEvent
+from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallEvent
+from hermes_runtime.partial import PartialValue
 from hermes_runtime.turn import TurnResult
 
 PROVIDER = "hermes"
-
-# LangChain completes the arguments of a streamed call that was cut, and agents then run it. A closing bracket that
-# nothing opened is what no JSON reader, strict or forgiving, gets past.
-_POISON = "]"
+PROBLEMS = "tool_call_problems"
+"""Key in `response_metadata`: what is wrong with the calls of a message, by their ids."""
 
 
 def without_poison(arguments: str) -> str:
-    """Return the raw text of an invalid call as the model wrote it."""
-    return arguments.removeprefix(_POISON)
+    """Return the raw text of an invalid call as the model wrote it: what follows the bracket that closes nothing."""
+    written = PartialValue()
+    written.feed(arguments)
+    rest = arguments[written.at :]
+    return rest[1:] if rest.startswith("]") else arguments
+
+
+class EventChunks:
+    """Turns the events of one completion into message chunks whose sum is the message.
+
+    LangChain completes the arguments of a streamed call that was cut, and agents then run it. Of an invalid call, the
+    arguments therefore end in a closing bracket that closes nothing, which no JSON reader, strict or forgiving, gets
+    past, and after it the raw text of the call.
+
+    Args:
+        as_blocks: Content is a list of standard blocks (`output_version="v1"`) rather than a string.
+        metadata: The `response_metadata` that every chunk has.
+
+    Attributes:
+        problems: What is wrong with the calls so far, by id: what they break in their schema, or why they cannot be
+            read.
+    """
+
+    def __init__(self, *, as_blocks: bool, metadata: Mapping[str, Any] | None = None) -> None:
+        self.problems: dict[str, list[str]] = {}
+        self._as_blocks = as_blocks
+        self._metadata = {**(metadata or {}), **({"output_version": "v1"} if as_blocks else {})}
+        # Text and calls share the numbers: LangChain merges blocks of one index, whatever their kind.
+        self._last_index = -1
+        self._open_kind: type[Event] | None = None
+        self._written: dict[str, tuple[int, PartialValue]] = {}
+
+    def chunks(self, event: Event) -> list[AIMessageChunk]:
+        """Return the chunks of one event; the end of a call that was streamed whole has none."""
+        match event:
+            case TextDelta(text):
+                return [self._content(type(event), {"type": "text", "text": text}, text)]
+            case ReasoningDelta(text):
+                return [self._content(type(event), {"type": "reasoning", "reasoning": text}, "", reasoning=text)]
+            case ToolCallDelta(call_id, name, arguments):
+                return [self._piece(call_id, name, arguments)]
+            case ToolCallEvent(call):
+                if call.problems:
+                    self.problems[call.id] = list(call.problems)
+                return [] if self._written.pop(call.id, None) else [self._call(call)]
+            case InvalidToolCallEvent(call):
+                self.problems[call.id] = [call.error]
+                return [self._invalid_call(call)]
+        assert_never(event)
+
+    def empty(self, **fields: Any) -> AIMessageChunk:
+        """Return a chunk without content; `response_metadata` is laid over what every chunk has."""
+        metadata = self._metadata | fields.pop("response_metadata", {})
+        return AIMessageChunk(content=[] if self._as_blocks else "", response_metadata=metadata, **fields)
+
+    def foreign(self, block: Mapping[str, Any]) -> AIMessageChunk:
+        """Return a chunk with a block of a kind that no event has."""
+        shown = {**block, "index": self.new_index()} if self._as_blocks else dict(block)
+        return AIMessageChunk(content=[shown], response_metadata=dict(self._metadata))
+
+    def call_chunk(self, chunk: ToolCallChunk, **extras: Any) -> AIMessageChunk:
+        """Return a chunk with a piece of a call, whose index is in `chunk`."""
+        block = {**{key: value for key, value in chunk.items() if value is not None}, **extras}
+        return AIMessageChunk(
+            content=[block] if self._as_blocks else "", tool_call_chunks=[chunk], response_metadata=dict(self._metadata)
+        )
+
+    def new_index(self) -> int:
+        """Return an index that no block has."""
+        self._open_kind = None
+        self._last_index += 1
+        return self._last_index
+
+    def _content(
+        self, kind: type[Event], block: Mapping[str, Any], text: str, *, reasoning: str = ""
+    ) -> AIMessageChunk:
+        index = self._last_index if kind is self._open_kind else self.new_index()
+        self._open_kind = kind
+        if self._as_blocks:
+            return AIMessageChunk(content=[{**block, "index": index}], response_metadata=dict(self._metadata))
+        aside = {"reasoning_content": reasoning} if reasoning else {}
+        return AIMessageChunk(content=text, additional_kwargs=aside, response_metadata=dict(self._metadata))
+
+    def _piece(self, call_id: str, name: str, arguments: str) -> AIMessageChunk:
+        begun = self._written.get(call_id)
+        index, written = begun or (self.new_index(), PartialValue())
+        self._written[call_id] = index, written
+        written.feed(arguments)
+        head = {} if begun else {"name": name, "id": call_id}
+        return self.call_chunk(tool_call_chunk(args=arguments, index=index, **head))
+
+    def _call(self, call: ToolCall) -> AIMessageChunk:
+        arguments = json.dumps(call.arguments, ensure_ascii=False)
+        return self.call_chunk(tool_call_chunk(name=call.name, args=arguments, id=call.id, index=self.new_index()))
+
+    def _invalid_call(self, call: InvalidToolCall) -> AIMessageChunk:
+        if begun := self._written.pop(call.id, None):
+            index, written = begun
+            return self.call_chunk(
+                tool_call_chunk(args=written.spoiler + call.arguments, index=index), error=call.error
+            )
+        arguments = PartialValue().spoiler + call.arguments
+        chunk = tool_call_chunk(name=call.name, args=arguments, id=call.id, index=self.new_index())
+        return self.call_chunk(chunk, type="invalid_tool_call", error=call.error)
 
 
 class ChunkWriter:
-    """Turns the events of one turn, and then its result, into chunks whose sum is the message.
+    """Turns the events of one turn, and then its result, into the chunks of a chat model.
 
     Args:
         model_name: Reported with the result.
-        as_blocks: Content is a list of standard blocks (`output_version="v1"`) rather than a string.
+        as_blocks: See `EventChunks`.
     """
 
     def __init__(self, model_name: str, *, as_blocks: bool) -> None:
         self._model_name = model_name
-        self._as_blocks = as_blocks
-        # Text and calls share the numbers: LangChain merges blocks of one index, whatever their kind.
-        self._index = -1
-        self._open: type[Event] | None = None
+        self._writer = EventChunks(as_blocks=as_blocks, metadata={"model_provider": PROVIDER})
 
-    def chunk(self, event: Event | TurnResult) -> ChatGenerationChunk:
-        """Return the chunk of one event; the result's is the last one."""
+    def chunks(self, event: Event | TurnResult) -> list[ChatGenerationChunk]:
+        """Return the chunks of one event; the result's is the last one."""
         if isinstance(event, TurnResult):
-            return self._last(event)
-        self._count(type(event))
-        match event:
-            case TextDelta(text):
-                return self._content({"type": "text", "text": text}, text)
-            case ReasoningDelta(text):
-                return self._content({"type": "reasoning", "reasoning": text}, "", reasoning=text)
-            case ToolCallEvent(call):
-                return self._call(call)
-            case InvalidToolCallEvent(call):
-                return self._invalid_call(call)
+            return [self._last(event)]
+        return [ChatGenerationChunk(message=message) for message in self._writer.chunks(event)]
 
     def result(self, events: Iterable[Event | TurnResult]) -> ChatResult:
         """Return the message that the chunks of all events add up to."""
-        first, *rest = [self.chunk(event) for event in _joined(events)]
-        whole = first + rest
-        message = message_chunk_to_message(whole.message)
-        assert isinstance(message, AIMessage)
-        problems = message.response_metadata.get("tool_call_problems", {})
-        for call in message.invalid_tool_calls:
-            # Chunks have no room for it.
-            call["error"] = "; ".join(problems[call["id"]])
-        return ChatResult(generations=[ChatGeneration(message=message, generation_info=whole.generation_info)])
-
-    def _count(self, kind: type[Event]) -> None:
-        if kind is not self._open or kind in (ToolCallEvent, InvalidToolCallEvent):
-            self._index += 1
-        self._open = kind
-
-    def _content(self, block: dict[str, Any], text: str, *, reasoning: str = "") -> ChatGenerationChunk:
-        if self._as_blocks:
-            return self._generation(content=[{**block, "index": self._index}])
-        return self._generation(content=text, additional_kwargs={"reasoning_content": reasoning} if reasoning else {})
-
-    def _call(self, call: ToolCall) -> ChatGenerationChunk:
-        arguments = json.dumps(call.arguments, ensure_ascii=False)
-        chunk = tool_call_chunk(name=call.name, args=arguments, id=call.id, index=self._index)
-        return self._generation(content=[dict(chunk)] if self._as_blocks else "", tool_call_chunks=[chunk])
-
-    def _invalid_call(self, call: InvalidToolCall) -> ChatGenerationChunk:
-        arguments = _POISON + call.arguments
-        chunk = tool_call_chunk(name=call.name, args=arguments, id=call.id, index=self._index)
-        block = {
-            "type": "invalid_tool_call",
-            "id": call.id,
-            "name": call.name,
-            "args": arguments,
-            "error": call.error,
-            "index": self._index,
-        }
-        return self._generation(content=[block] if self._as_blocks else "", tool_call_chunks=[chunk])
+        chunks = [chunk for event in _joined(events) for chunk in self.chunks(event)]
+        message = finished([chunk.message for chunk in chunks])
+        return ChatResult(generations=[ChatGeneration(message=message, generation_info=chunks[-1].generation_info)])
 
     def _last(self, result: TurnResult) -> ChatGenerationChunk:
         # Once each: LangChain joins the strings of several chunks.
         metadata: dict[str, Any] = {"model_name": self._model_name, "finish_reason": result.finish_reason}
         if result.logprobs is not None:
             metadata["logprobs"] = {"content": [_logprob(token) for token in result.logprobs]}
-        if problems := _problems(result):
-            metadata["tool_call_problems"] = problems
+        if self._writer.problems:
+            metadata[PROBLEMS] = self._writer.problems
         if result.repairs:
             metadata["repairs"] = result.repairs
-        return self._generation(
-            content=[] if self._as_blocks else "",
-            metadata=metadata,
-            usage_metadata=_usage(result),
-            chunk_position="last",
-        )
-
-    def _generation(
-        self,
-        *,
-        content: str | list[str | dict[str, Any]],
-        tool_call_chunks: list[ToolCallChunk] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **fields: Any,
-    ) -> ChatGenerationChunk:
-        shared = {"model_provider": PROVIDER, **({"output_version": "v1"} if self._as_blocks else {})}
-        message = AIMessageChunk(
-            content=content,
-            tool_call_chunks=tool_call_chunks or [],
-            response_metadata={**shared, **(metadata or {})},
-            **fields,
-        )
+        message = self._writer.empty(response_metadata=metadata, usage_metadata=_usage(result), chunk_position="last")
         return ChatGenerationChunk(message=message, generation_info=metadata)
+
+
+def finished(chunks: Iterable[Any]) -> AIMessage:
+    """Return the message that chunks add up to, with the errors of invalid calls, for which chunks have no room."""
+    message = message_chunk_to_message(reduce(add, chunks))
+    assert isinstance(message, AIMessage)
+    problems = message.response_metadata.get(PROBLEMS, {})
+    for call in message.invalid_tool_calls:
+        if call["id"] in problems:
+            call["error"] = "; ".join(problems[call["id"]])
+    return message
 
 
 def _joined(events: Iterable[Event | TurnResult]) -> Iterator[Event | TurnResult]:
     """Join neighboring deltas of one kind, so that a whole answer costs a handful of chunks."""
-    held: TextDelta | ReasoningDelta | None = None
+    held: TextDelta | ReasoningDelta | ToolCallDelta | None = None
     for event in events:
-        if held is not None and type(event) is type(held):
-            held = type(held)(held.text + event.text)
-            continue
-        if held is not None:
+        joined = _join(held, event)
+        if joined is None and held is not None:
             yield held
-        held = event if isinstance(event, TextDelta | ReasoningDelta) else None
+        held = joined or (event if isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta) else None)
         if held is None:
             yield event
 
 
-def _problems(result: TurnResult) -> dict[str, list[str]]:
-    """Return what is wrong with the calls, by id: what they break in their schema, or why they cannot be read."""
-    broken = {call.id: list(call.problems) for call in result.tool_calls if call.problems}
-    return broken | {call.id: [call.error] for call in result.invalid_tool_calls}
+def _join(left: object, right: object) -> TextDelta | ReasoningDelta | ToolCallDelta | None:
+    match left, right:
+        case TextDelta(text), TextDelta(more):
+            return TextDelta(text + more)
+        case ReasoningDelta(text), ReasoningDelta(more):
+            return ReasoningDelta(text + more)
+        case ToolCallDelta(call_id, name, arguments), ToolCallDelta(other_id, _, more) if call_id == other_id:
+            return ToolCallDelta(call_id, name, arguments + more)
+    return None
 
 
 def _usage(result: TurnResult) -> UsageMetadata:
@@ -164,8 +214,7 @@ def _usage(result: TurnResult) -> UsageMetadata:
 
 def _logprob(token: TokenLogprob) -> dict[str, Any]:
     """Return a token in the form of OpenAI's `logprobs.content`."""
-    entry = {"token": token.text, "bytes": list(token.text.encode("utf-8", "surrogatepass")), "logprob": token.logprob}
-    return {**entry, "top_logprobs": [_logprob_leaf(other) for other in token.top]}
+    return {**_logprob_leaf(token), "top_logprobs": [_logprob_leaf(other) for other in token.top]}
 
 
 def _logprob_leaf(token: TokenLogprob) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from langchain_core import exceptions as langchain
+from pydantic import ValidationError
 
 from hermes_runtime import errors as runtime
 
@@ -81,3 +82,16 @@ def as_langchain_error(error: runtime.HermesError) -> runtime.HermesError:
     if isinstance(error, runtime.ContextWindowExceededError):
         return HermesContextOverflowError(error.prompt_tokens, error.context_window)
     return twin_class(*error.args)
+
+
+def refused(error: ValidationError) -> runtime.HermesError:
+    """Return the error of an object that could not be made: every argument and what was wrong with it, a line each."""
+    problems = error.errors(include_url=False)
+    reasons = [problem.get("ctx", {}).get("error") for problem in problems]
+    if len(reasons) == 1 and isinstance(reasons[0], runtime.HermesError):
+        return as_langchain_error(reasons[0])
+    lines = []
+    for problem in problems:
+        where = ".".join(map(str, problem["loc"]))
+        lines.append(f"{where}: {problem['msg']}" if where else problem["msg"].removeprefix("Value error, "))
+    return HermesInvalidRequestError("\n".join(lines))

@@ -30,10 +30,11 @@ from hermes_runtime.messages import (
     User,
     new_call_id,
 )
-from langchain_hermes._chunks import without_poison
+from langchain_hermes._chunks import PROBLEMS, without_poison
 
+TEXT_BLOCKS = frozenset(("text", "text-plain", "input_text", "output_text"))
 # What an answer may hold beside its text. Calls are read from `tool_calls`; thoughts are not shown to the model again.
-_NOT_TEXT_OF_AN_ANSWER = frozenset(
+NOT_TEXT_OF_AN_ANSWER = frozenset(
     (
         "tool_call",
         "tool_call_chunk",
@@ -99,17 +100,19 @@ def _from_human(content: str | list[Any]) -> Iterator[Message]:
 
 
 def _from_ai(message: AIMessage) -> Assistant:
+    # Whoever else made the message: brackets in the arguments of its broken calls are its model's own.
+    spoiled = message.response_metadata.get(PROBLEMS, {})
     calls = tuple(ToolCall(call["id"] or new_call_id(), call["name"], call["args"]) for call in message.tool_calls)
     invalid = tuple(
         InvalidToolCall(
             call["id"] or new_call_id(),
             call["name"],
-            without_poison(call["args"] or ""),
+            without_poison(call["args"] or "") if call["id"] in spoiled else call["args"] or "",
             call["error"] or "malformed: the call could not be read",
         )
         for call in message.invalid_tool_calls
     )
-    return Assistant(_text(message.content, skip=_NOT_TEXT_OF_AN_ANSWER), calls, invalid)
+    return Assistant(_text(message.content, skip=NOT_TEXT_OF_AN_ANSWER), calls, invalid)
 
 
 def _from_chat(message: ChatMessage) -> Message:
@@ -135,7 +138,7 @@ def _block_text(block: Any, skip: frozenset[str]) -> str:
     if isinstance(block, str):
         return block
     kind = block.get("type")
-    if kind in ("text", "text-plain", "input_text", "output_text") and isinstance(block.get("text"), str):
+    if kind in TEXT_BLOCKS and isinstance(block.get("text"), str):
         return str(block["text"])
     if kind in skip:
         return ""

@@ -16,7 +16,7 @@ from langchain_hermes._messages import to_runtime_messages
 from langchain_hermes._tools import response_schema, to_openai_tools
 
 if TYPE_CHECKING:
-    from langchain_hermes.chat_models import ChatHermes
+    from langchain_hermes._fields import HermesOptions
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 _PER_CALL = frozenset(
@@ -47,7 +47,7 @@ class CallOptions:
         InvalidRequestError: An option that nobody here honors, by name.
     """
 
-    def __init__(self, model: ChatHermes, given: Mapping[str, Any]) -> None:
+    def __init__(self, model: HermesOptions, given: Mapping[str, Any]) -> None:
         unknown = sorted(given.keys() - _PER_CALL - _OF_TOOLS - _OF_FORM - _OF_LANGCHAIN)
         if unknown:
             raise InvalidRequestError(
@@ -94,8 +94,8 @@ class CallOptions:
             InvalidRequestError: Names the option and its value.
         """
         resolve_dialect(self["dialect"])
-        for name in ("max_retries", "max_repairs"):
-            if isinstance(self[name], bool) or not isinstance(self[name], int) or self[name] < 0:
+        for name, least in {"max_retries": self["max_retries"] or 0, "max_repairs": self["max_repairs"]}.items():
+            if isinstance(self[name], bool) or not isinstance(least, int) or least < 0:
                 raise InvalidRequestError(f"{name} must be an integer of at least 0, got {self[name]!r}")
         switches = {"constrained": self["constrained"], **self._given}
         for name in ("constrained", "parallel_tool_calls", "logprobs"):

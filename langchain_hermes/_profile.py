@@ -17,9 +17,11 @@ def profile_of(engine_options: Mapping[str, Any], *, constrained: bool, dialect:
 
     Args:
         engine_options: As `load_engine` takes them.
-        constrained: Forced calls and answers that follow a schema are kept by the constraint, and only by it.
+        constrained: Forced calls and schemas of answers are kept by the constraint, where the engine takes one.
         dialect: One of them reasons aloud.
     """
+    loaded = loaded_engine(**engine_options)
+    keeps = constrained and (loaded is None or loaded.keeps_constraints)
     profile = ModelProfile(
         open_weights=True,
         text_inputs=True,
@@ -36,16 +38,12 @@ def profile_of(engine_options: Mapping[str, Any], *, constrained: bool, dialect:
         video_outputs=False,
         reasoning_output=resolve_dialect(dialect).scratch_pad,
         tool_calling=True,
-        tool_choice=constrained,
-        structured_output=constrained,
+        tool_choice=keeps,
+        tool_call_streaming=True,
+        structured_output=keeps,
         temperature=True,
     )
-    window = _context_window(engine_options)
-    return profile if window is None else {**profile, "max_input_tokens": window}
-
-
-def _context_window(engine_options: Mapping[str, Any]) -> int | None:
-    if engine_options["context_window"] is not None:
-        return int(engine_options["context_window"])
-    loaded = loaded_engine(**engine_options)
-    return stated_context_window(engine_options["model"]) if loaded is None else loaded.context_window
+    window = engine_options["context_window"]
+    if window is None:
+        window = stated_context_window(engine_options["model"]) if loaded is None else loaded.context_window
+    return profile if window is None else {**profile, "max_input_tokens": int(window)}

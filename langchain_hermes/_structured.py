@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from operator import itemgetter
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Literal
 
+from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
-from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
-from langchain_core.utils.pydantic import is_basemodel_subclass
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap
+from langchain_core.runnables.utils import AddableDict
 
+from langchain_hermes._objects import CallReader
+from langchain_hermes._reading import Reader
 from langchain_hermes._tools import Schema, json_schema_of
+from langchain_hermes.output_parsers import HermesJsonOutputParser
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
-Parser = Runnable[Any, Any]
 
 
-def answer_parser(schema: Schema | None) -> Parser:
-    """Return what reads an object from an answer in JSON: an instance of a pydantic class, else a dict."""
-    if isinstance(schema, type) and is_basemodel_subclass(schema):
-        return PydanticOutputParser(pydantic_object=schema)
-    return JsonOutputParser()
+class CallArgumentsParser(HermesJsonOutputParser):
+    """Reads the object in the arguments of a message's first call."""
 
-
-def call_parser(schema: Schema, tool_name: str) -> Parser:
-    """Return what reads an object from the arguments of a call of the tool that stands for the schema."""
-    if isinstance(schema, type) and is_basemodel_subclass(schema):
-        return PydanticToolsParser(tools=[schema], first_tool_only=True)
-    return JsonOutputKeyToolsParser(key_name=tool_name, first_tool_only=True)
+    def _reader(self) -> Reader[Any]:
+        return CallReader(self._object_target)
 
 
 def response_format_of(schema: Schema | None, *, strict: bool | None) -> dict[str, Any]:
@@ -55,11 +49,37 @@ def tracing_format(schema: Schema | None, method: Method) -> dict[str, Any]:
 
 
 def structured_chain(
-    model: Runnable[LanguageModelInput, Any], parser: Parser, *, include_raw: bool
+    model: Runnable[LanguageModelInput, Any], parser: HermesJsonOutputParser, *, include_raw: bool
 ) -> Runnable[LanguageModelInput, Any]:
-    """Return the model and its parser in a row; with `include_raw` a dict of raw, parsed and parsing_error."""
+    """Return the model and its parser in a row; with `include_raw` a dict of raw, parsed and parsing_error.
+
+    Streams of the latter yield the message's chunks as `raw`, then the other two.
+    """
     if not include_raw:
         return model | parser
-    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
-    failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+    def parsed(raw: BaseMessage | None) -> AddableDict:
+        try:
+            return AddableDict(parsed=parser.invoke(raw or ""), parsing_error=None)
+        except OutputParserException as error:
+            return AddableDict(parsed=None, parsing_error=error)
+
+    def report(given: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        raw = None
+        for part in given:
+            raw = _sum(raw, part["raw"])
+            yield part
+        yield parsed(raw)
+
+    async def areport(given: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+        raw = None
+        async for part in given:
+            raw = _sum(raw, part["raw"])
+            yield part
+        yield parsed(raw)
+
+    return RunnableMap(raw=model) | RunnableGenerator(report, areport)
+
+
+def _sum(left: Any, right: Any) -> Any:
+    return right if left is None else left + right

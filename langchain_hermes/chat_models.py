@@ -3,184 +3,117 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.language_models.base import LangSmithParams
-from langchain_core.language_models.model_profile import ModelProfile
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage, MessageLikeRepresentation, convert_to_messages
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
-from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from hermes_runtime.engines.registry import load_engine
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.turn import render
 from langchain_hermes._call import Call
-from langchain_hermes._chunks import PROVIDER, ChunkWriter
-from langchain_hermes._errors import HermesInvalidRequestError, langchain_errors
+from langchain_hermes._chunks import ChunkWriter
+from langchain_hermes._errors import langchain_errors
+from langchain_hermes._fields import HermesOptions
 from langchain_hermes._options import CallOptions
-from langchain_hermes._profile import profile_of
 from langchain_hermes._structured import (
+    CallArgumentsParser,
     Method,
-    answer_parser,
-    call_parser,
     response_format_of,
     structured_chain,
     tracing_format,
 )
 from langchain_hermes._tools import Schema, Tool, check_tool_choice, response_schema, to_openai_tools
-from langchain_hermes._version import __version__
+from langchain_hermes.output_parsers import HermesJsonOutputParser
 
 
-class ChatHermes(BaseChatModel):
-    """A local Hermes model behind LangChain's chat-model interface.
+class ChatHermes(HermesOptions):
+    """A Hermes model behind LangChain's chat-model interface; it runs in this process, or on a server you name.
 
     Setup:
-        `pip install "hermes-adapters[langchain]"`. Weights are loaded at the first call, once per process, and shared
-        by all objects that name the same model and engine options.
+        `pip install "hermes-adapters[langchain]"`. There is no key to set and nothing to start: weights are loaded at
+        the first call, once per process, and shared by all objects that name the same model and engine options.
 
-    Key init args:
+    Key init args (completion):
         model: A hub id, a local folder, or `"tiny-hermes"`, the embedded toy checkpoint.
         temperature, top_p, top_k, min_p, repetition_penalty: Unset ones come from the checkpoint.
-        max_tokens, stop, seed, timeout: Of one answer.
-        device, kernel, context_window: Of the engine.
+        max_tokens, stop, seed, timeout, logprobs: Of one answer.
+        dialect: How the model is told of tools; the wording that it was trained on.
+        constrained: Whether a grammar makes malformed calls, and answers off the schema, impossible.
+
+    Key init args (engine):
+        device, kernel, context_window: How the model is run in this process.
+        base_url, api_key, max_retries: Where a completion server runs it instead.
+
+    Instantiate:
+        >>> from langchain_hermes import ChatHermes
+        >>> llm = ChatHermes(model="tiny-hermes", temperature=0, max_tokens=200)
 
     Invoke:
-        ```python
-        from langchain_hermes import ChatHermes
-
-        llm = ChatHermes(model="tiny-hermes")
-        llm.invoke("Hello").content
-        ```
+        >>> message = llm.invoke([("system", "Be brief."), ("human", "Hello!")])
+        >>> message.type, message.text != ""
+        ('ai', True)
 
     Stream:
-        ```python
-        for chunk in llm.stream("Hello"):
-            print(chunk.text, end="")
-        ```
+        >>> "".join(chunk.text for chunk in llm.stream("Hello!")) == llm.invoke("Hello!").text
+        True
+
+        The sum of the chunks is the message of `invoke`, on every path: `stream`, `astream`, both event protocols, and
+        agents that stream.
 
     Async:
-        `ainvoke`, `astream` and `abatch` run on the event loop without a thread per call; cancelling one stops the
-        computation.
+        >>> import asyncio
+        >>> asyncio.run(llm.ainvoke("Hello!")).text == llm.invoke("Hello!").text
+        True
+
+        `ainvoke`, `astream` and `abatch` run on the event loop without a thread per call. Cancelling a task or leaving
+        a stream stops the computation.
 
     Tool calling:
-        ```python
-        llm.bind_tools([get_weather]).invoke("How is the weather in Oslo?").tool_calls
-        ```
+        >>> def get_weather(city: str) -> str:
+        ...     '''Get the weather in a city.'''
+        ...     return f"rain in {city}"
+        >>> bound = llm.bind_tools([get_weather], tool_choice="any")
+        >>> call = bound.invoke("What is the weather in Bergen?").tool_calls[0]
+        >>> call["name"], list(call["args"])
+        ('get_weather', ['city'])
 
-        With `constrained=True` (the default) a grammar makes malformed calls impossible. A call that `max_tokens` cut
-        off is an entry of `invalid_tool_calls` on every path and never runs. What a well-formed call breaks in its
-        tool's schema stands in `response_metadata["tool_call_problems"]`, by call id.
+        With `constrained=True` (the default) a grammar makes malformed calls impossible. Arguments are streamed as soon
+        as the tool's name is certain. A call that `max_tokens` cut off is an entry of `invalid_tool_calls` on every
+        path and never runs. What a well-formed call breaks in its tool's schema stands in
+        `response_metadata["tool_call_problems"]`, by call id.
 
     Structured output:
-        ```python
-        llm.with_structured_output(Forecast).invoke("Oslo tomorrow: 12 degrees, rain.")
-        ```
+        >>> from pydantic import BaseModel
+        >>> class Person(BaseModel):
+        ...     name: str
+        ...     age: int
+        >>> type(llm.with_structured_output(Person).invoke("The name is Victor and the age is 34.")).__name__
+        'Person'
 
-    Usage and response metadata:
-        `usage_metadata` counts tokens exactly, on streams too; `input_token_details["cache_read"]` is the part of the
-        prompt that was not computed again. `response_metadata` has model_name, model_provider, finish_reason (`stop`,
-        `length`, `tool_calls` or `cancelled`), and logprobs where asked for.
+    Usage:
+        >>> usage = llm.invoke("Hello!").usage_metadata
+        >>> usage["input_tokens"] == llm.get_num_tokens_from_messages([("human", "Hello!")])
+        True
+        >>> 0 <= usage["input_token_details"]["cache_read"] < usage["input_tokens"]
+        True
+
+        All counts are exact, on streams too; `cache_read` is the part of the prompt that was not computed again.
+
+    Response metadata:
+        >>> metadata = llm.invoke("Hello!").response_metadata
+        >>> metadata["model_provider"], metadata["model_name"], metadata["finish_reason"] in ("stop", "length")
+        ('hermes', 'tiny-hermes', True)
+
+        Also `logprobs` where asked for, `tool_call_problems` and `repairs` where there are any. `finish_reason` is
+        `stop`, `length`, `tool_calls` or `cancelled`.
     """
-
-    model: str = Field(validation_alias=AliasChoices("model", "model_name"))
-    """A hub id, a local folder, or `"tiny-hermes"`, the embedded toy checkpoint."""
-    engine: str = "local"
-    """What computes: `"local"` runs in this process."""
-    base_url: str | None = None
-    """Address of a completion server; refused, since no engine of this version talks to one."""
-    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
-    """Accepted so that a hosted model can be swapped by its name alone; nothing here leaves the machine."""
-    dialect: str = "card"
-    """How the model is told of tools: `card`, `json_args_first`, `name_first` or `scratch_pad`."""
-    temperature: float | None = None
-    """0 is greedy; None is the checkpoint's own."""
-    top_p: float | None = None
-    """Nucleus mass in (0, 1]."""
-    top_k: int | None = None
-    """Number of candidates; 0 keeps all."""
-    min_p: float | None = None
-    """Least probability relative to the best candidate's, in [0, 1]."""
-    repetition_penalty: float | None = None
-    """Above 0; 1 is none."""
-    max_tokens: int | None = None
-    """Upper bound on the tokens of an answer; None is what is left of the context window."""
-    stop: list[str] | str | None = None
-    """Strings that end the answer; they are no part of it."""
-    seed: int | None = None
-    """Makes sampling reproducible."""
-    timeout: float | None = None
-    """Seconds for one answer, waiting included; past it `HermesTimeoutError` is raised and the computation stops."""
-    max_retries: int = 0
-    """How often a request is submitted again when the engine failed before its first output. Bad input, timeouts and
-    answers that have begun are never retried."""
-    device: str | None = None
-    """Where the weights live; None is the engine's choice."""
-    kernel: str | None = None
-    """Which int4 kernel multiplies; None is the engine's choice."""
-    context_window: int | None = None
-    """Prompt and answer together, in tokens; None is what the checkpoint allows."""
-    constrained: bool = True
-    """Whether a grammar makes malformed calls and answers off the schema impossible."""
-    max_repairs: int = 0
-    """How often the model is shown a call that is malformed or breaks its schema, and asked again."""
-    logprobs: bool | None = None
-    """Report each token's log-probability in `response_metadata["logprobs"]`."""
-    top_logprobs: int | None = None
-    """How many alternatives to report beside each token (0 to 20)."""
-    streaming: bool = False
-    """`True` streams under `invoke` too; an explicit `False` makes `stream` yield one whole message."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    if not TYPE_CHECKING:  # type checkers read the arguments off the fields
-
-        def __init__(self, **options: Any) -> None:
-            try:
-                super().__init__(**options)
-            except ValidationError as error:
-                raise HermesInvalidRequestError(_told(error)) from error
-
-    @model_validator(mode="after")
-    def _check_options(self) -> Self:
-        if self.base_url is not None:
-            raise InvalidRequestError(
-                f"base_url={self.base_url!r}: engine {self.engine!r} runs in this process and talks to no server; "
-                "leave base_url out"
-            )
-        CallOptions(self, {}).check()
-        return self
-
-    @model_validator(mode="after")
-    def _set_hermes_version(self) -> Self:
-        self._add_version("langchain-hermes", __version__)
-        return self
-
-    def _resolve_model_profile(self) -> ModelProfile:
-        return profile_of(self._engine_options(self.model), constrained=self.constrained, dialect=self.dialect)
-
-    @property
-    def model_name(self) -> str:
-        """The model, under the name that some middleware reads."""
-        return self.model
 
     @property
     def _llm_type(self) -> str:
         return "hermes-chat"
-
-    @property
-    def _identifying_params(self) -> Mapping[str, Any]:
-        """Everything that changes an answer: the key of LangChain's cache."""
-        return {name: getattr(self, name) for name in _IDENTIFYING}
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop, **kwargs)
-        params["ls_provider"] = PROVIDER
-        if stop is None and self.stop:
-            params["ls_stop"] = [self.stop] if isinstance(self.stop, str) else self.stop
-        return params
 
     def _generate(
         self,
@@ -211,10 +144,10 @@ class ChatHermes(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         call, writer = self._start(messages, stop, kwargs)
         for event in call:
-            chunk = writer.chunk(event)
-            if run_manager:
-                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
+            for chunk in writer.chunks(event):
+                if run_manager:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
 
     async def _astream(
         self,
@@ -225,10 +158,10 @@ class ChatHermes(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         call, writer = self._start(messages, stop, kwargs)
         async for event in call:
-            chunk = writer.chunk(event)
-            if run_manager:
-                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
+            for chunk in writer.chunks(event):
+                if run_manager:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
 
     def _start(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -236,11 +169,11 @@ class ChatHermes(BaseChatModel):
         with langchain_errors():
             options = CallOptions(self, kwargs)
             request = options.turn_request(messages, stop)
-        call = Call(self._engine_options(options["model"]), request, max_retries=options["max_retries"])
+        engine_options = self._engine_options(options["model"], options["max_retries"])
+        # The server engine waits and tries again by itself, as the server asks it to.
+        retries = 0 if self._is_remote else options["max_retries"] or 0
+        call = Call(engine_options, request, max_retries=retries)
         return call, ChunkWriter(options["model"], as_blocks=self.output_version == "v1")
-
-    def _engine_options(self, model: str) -> dict[str, Any]:
-        return {"model": model, **{name: getattr(self, name) for name in _OF_ENGINE}}
 
     def bind_tools(
         self,
@@ -316,21 +249,21 @@ class ChatHermes(BaseChatModel):
             tracing = tracing_format(schema, method)
             if method in ("json_schema", "json_mode"):
                 model = self.bind(response_format=response_format_of(schema, strict=strict), **tracing)
-                return structured_chain(model, answer_parser(schema), include_raw=include_raw)
+                return structured_chain(model, HermesJsonOutputParser(schema=schema), include_raw=include_raw)
             if method != "function_calling" or schema is None:
                 raise InvalidRequestError(f"unknown method {method!r}; use json_schema, function_calling or json_mode")
             tool_name = to_openai_tools([schema])[0]["function"]["name"]
             bound = self.bind_tools(
                 [schema], tool_choice=tool_name, strict=strict, parallel_tool_calls=False, **tracing
             )
-            return structured_chain(bound, call_parser(schema, tool_name), include_raw=include_raw)
+            return structured_chain(bound, CallArgumentsParser(schema=schema), include_raw=include_raw)
 
     def get_token_ids(self, text: str) -> list[int]:
         """Return the ids of a text in the model's own vocabulary."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         with langchain_errors():
-            tokenizer = load_engine(**self._engine_options(self.model)).tokenizer
+            tokenizer = self._load_engine().tokenizer
         return list(tokenizer.encode(text, add_special_tokens=False))
 
     def get_num_tokens_from_messages(
@@ -344,34 +277,4 @@ class ChatHermes(BaseChatModel):
             return 0
         with langchain_errors():
             request = CallOptions(self, {"tools": tools}).turn_request(convert_to_messages(messages), stop=None)
-            return len(render(load_engine(**self._engine_options(self.model)), request).token_ids)
-
-
-_OF_ENGINE = ("engine", "device", "kernel", "context_window")
-_IDENTIFYING = (
-    "model",
-    *_OF_ENGINE,
-    "dialect",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "max_tokens",
-    "stop",
-    "seed",
-    "constrained",
-    "max_repairs",
-    "logprobs",
-    "top_logprobs",
-    "output_version",
-)
-
-
-def _told(error: ValidationError) -> str:
-    """Return what was wrong with each argument, in one line each, without pydantic's links."""
-    lines = []
-    for problem in error.errors():
-        where = ".".join(map(str, problem["loc"]))
-        lines.append(f"{where}: {problem['msg']}" if where else problem["msg"].removeprefix("Value error, "))
-    return "\n".join(lines)
+            return len(render(self._load_engine(), request).token_ids)

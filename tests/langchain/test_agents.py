@@ -14,7 +14,9 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.prebuilt import create_react_agent
 from pydantic import BaseModel
 
+from hermes_runtime.engines import registry
 from langchain_hermes import ChatHermes, register_provider
+from tests.scripted_engine import ScriptedEngine
 
 CALLS = []
 BOTH = "Oslo and Rome"
@@ -83,7 +85,12 @@ def by_astream(agent, question=BOTH):
     return asyncio.run(run())
 
 
-WAYS = [by_invoke, by_ainvoke, by_stream, by_astream]
+def by_events(agent, question=BOTH):
+    return agent.stream_events(asked(question), version="v3").output["messages"]
+
+
+WAYS = [by_invoke, by_ainvoke, by_stream, by_astream, by_events]
+pytestmark = pytest.mark.filterwarnings("ignore:The v3 streaming protocol")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -218,6 +225,26 @@ def test_register_provider_makes_the_name_known(scripted, monkeypatch):
     assert isinstance(llm, ChatHermes)
     assert (llm.model, llm.temperature) == ("scripted", 0.5)
     assert create_agent("hermes:scripted", [get_weather]).invoke(asked())["messages"][-1].text.startswith("So: ")
+
+
+def test_a_configurable_model_is_made_anew_for_every_call_and_loads_once(load_by, mistral_tokenizer, monkeypatch):
+    from langchain.chat_models import base
+
+    loads = []
+
+    def load(model, **options):
+        loads.append(model)
+        return ScriptedEngine(mistral_tokenizer, caller)
+
+    load_by(load)
+    monkeypatch.setattr(base, "_BUILTIN_PROVIDERS", dict(base._BUILTIN_PROVIDERS))
+    register_provider()
+    llm = init_chat_model("hermes:scripted", configurable_fields="any").bind_tools([get_weather])
+    for temperature in (0.0, 0.5):
+        message = llm.invoke("Oslo", config={"configurable": {"temperature": temperature}})
+        assert message.tool_calls[0]["args"] == {"city": "Oslo"}
+    assert loads == ["scripted"]
+    assert [request.sampling.temperature for request in registry.load_engine("scripted").requests] == [0.0, 0.5]
 
 
 def test_register_provider_says_so_where_langchain_has_moved_on(monkeypatch):

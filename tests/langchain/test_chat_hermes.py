@@ -11,7 +11,6 @@ import pytest
 from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_callback
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage, message_chunk_to_message
 
-from hermes_runtime.engines import registry
 from langchain_hermes import ChatHermes, HermesTimeoutError
 from tests.scripted_engine import ScriptedEngine
 
@@ -96,6 +95,7 @@ def said(message):
         (PLAIN, {"stop": ["wörld"]}),
         (PLAIN, {"logprobs": True, "top_logprobs": 2}),
         ("<scratch_pad>\nLet me think.\n</scratch_pad>\n" + call_block("Oslo"), {"dialect": "scratch_pad"}),
+        ("<think>Hm.</think>" + call_block("Oslo"), {"max_tokens": 33}),
     ],
 )
 def test_all_paths_give_the_same_message(scripted, reply, options, output_version):
@@ -193,10 +193,46 @@ async def test_the_older_event_protocol_tells_every_token(scripted):
     assert events[-1]["data"]["output"].content == PLAIN
 
 
-def test_an_explicit_streaming_false_yields_one_whole_message(scripted):
-    llm, _ = scripted([PLAIN], streaming=False)
+@pytest.mark.parametrize("options", [{"streaming": False}, {"disable_streaming": True}])
+def test_where_streaming_is_off_a_stream_is_one_whole_message(scripted, options):
+    llm, _ = scripted([PLAIN], **options)
     (message,) = llm.stream("Hi")
     assert message.content == PLAIN
+
+
+def test_streaming_can_be_off_for_tools_alone_and_on_for_invoke(scripted):
+    class Listener(BaseCallbackHandler):
+        tokens = 0
+
+        def on_llm_new_token(self, token, **kwargs):
+            type(self).tokens += 1
+
+    llm, _ = scripted(lambda prompt: PLAIN, disable_streaming="tool_calling")
+    assert len(list(llm.bind_tools([get_weather]).stream("Hi"))) == 1
+    assert len(list(llm.stream("Hi"))) > 3
+    eager = llm.model_copy(update={"streaming": True, "disable_streaming": False})
+    assert eager.invoke("Hi", config={"callbacks": [Listener()]}).content == PLAIN
+    assert Listener.tokens > 3
+
+
+@pytest.mark.parametrize("output_version", ["v0", "v1"])
+def test_the_event_protocol_tells_arguments_while_they_are_written(scripted, output_version):
+    llm, _ = scripted([call_block("a long name of a city")], output_version=output_version)
+    events = list(llm.bind_tools([get_weather]).stream_events("x", version="v3"))
+    pieces = [event["delta"]["args"] for event in events if event.get("delta", {}).get("type") == "tool-call-delta"]
+    assert len(pieces) > 3
+    assert "".join(pieces) == '{"city": "a long name of a city"}'
+
+
+def test_arguments_that_stand_before_an_uncertain_name_come_whole(scripted):
+    def get_tide(port: str) -> str:
+        """Say how the tide is."""
+        return port
+
+    llm, _ = scripted([call_block("Oslo")])
+    bound = llm.bind_tools([get_weather, get_tide])
+    shown = [part["args"] for chunk in bound.stream("x") for part in chunk.tool_call_chunks]
+    assert shown == ['{"city": "Oslo"}']
 
 
 def test_usage_counts_the_prompt_the_answer_and_what_was_cached(scripted):
@@ -296,7 +332,7 @@ def test_a_batch_keeps_its_order(scripted):
     ]
 
 
-async def test_the_loop_goes_on_while_the_engine_loads(scripted, monkeypatch):
+async def test_the_loop_goes_on_while_the_engine_loads(scripted, load_by):
     llm, engine = scripted([PLAIN])
     may_load = threading.Event()
 
@@ -304,7 +340,7 @@ async def test_the_loop_goes_on_while_the_engine_loads(scripted, monkeypatch):
         assert may_load.wait(30), "the loop was blocked"
         return engine
 
-    monkeypatch.setitem(registry._FACTORIES, "local", load)
+    load_by(load)
     task = asyncio.create_task(llm.ainvoke("Hi"))
     await asyncio.sleep(0)
     may_load.set()
@@ -317,15 +353,14 @@ def test_a_stream_may_call_the_model_while_it_is_read(scripted):
     assert set(inner) == {PLAIN}
 
 
-def test_two_models_of_one_name_share_one_engine(monkeypatch, mistral_tokenizer):
+def test_two_models_of_one_name_share_one_engine(load_by, mistral_tokenizer):
     loads = []
 
     def load(model, **options):
         loads.append((model, options))
         return ScriptedEngine(mistral_tokenizer, lambda prompt: PLAIN)
 
-    monkeypatch.setattr(registry, "_ENGINES", {})
-    monkeypatch.setitem(registry._FACTORIES, "local", load)
+    load_by(load)
     for _ in range(2):
         ChatHermes(model="one", device="cpu", context_window=4096).invoke("Hi")
     ChatHermes(model="one").invoke("Hi", model="other")

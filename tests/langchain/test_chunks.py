@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import reduce
 from operator import add
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models._compat_bridge import chunks_to_events
 from langchain_core.messages import AIMessageChunk, message_chunk_to_message
@@ -15,9 +16,17 @@ from langchain_core.utils.json import parse_partial_json
 
 from hermes_runtime.engines.base import TokenLogprob, Usage
 from hermes_runtime.messages import InvalidToolCall, ToolCall, new_call_id
-from hermes_runtime.parser import InvalidToolCallEvent, ReasoningDelta, TextDelta, ToolCallEvent
+from hermes_runtime.parser import (
+    InvalidToolCallEvent,
+    ReasoningDelta,
+    StreamParser,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallEvent,
+)
 from hermes_runtime.turn import TurnResult
 from langchain_hermes._chunks import ChunkWriter, without_poison
+from langchain_hermes._messages import to_runtime_messages
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 JSON = st.recursive(
@@ -37,7 +46,29 @@ INVALID = st.builds(
     TEXT | st.none(),
     RAW,
 )
-EVENTS = st.lists(st.builds(TextDelta, TEXT) | st.builds(ReasoningDelta, TEXT) | CALL | INVALID, max_size=8)
+ESCAPE_OR_CHARACTER = re.compile(r"\\u[dD][89abAB]..\\u....|\\u....|\\.|[^\\]", re.DOTALL)
+
+
+@st.composite
+def streamed_calls(draw):
+    """A call whose arguments arrive in pieces, whole or cut off anywhere but in an escape, and then its end."""
+    name, arguments = draw(TEXT), draw(st.dictionaries(TEXT, JSON, max_size=3))
+    units = ESCAPE_OR_CHARACTER.findall(json.dumps(arguments, ensure_ascii=draw(st.booleans())))
+    is_cut = draw(st.booleans())
+    units = units[: draw(st.integers(1, len(units)))] if is_cut else units
+    ends = sorted({*draw(st.lists(st.integers(1, len(units)), max_size=6)), len(units)})
+    call_id = new_call_id()
+    pieces = ["".join(units[begin:end]) for begin, end in zip([0, *ends], ends, strict=False)]
+    if is_cut:
+        raw = draw(RAW)
+        last = InvalidToolCallEvent(InvalidToolCall(call_id, name, raw, "truncated: cut off"))
+    else:
+        last = ToolCallEvent(ToolCall(call_id, name, arguments))
+    return [*(ToolCallDelta(call_id, name, piece) for piece in pieces), last]
+
+
+PART = (st.builds(TextDelta, TEXT) | st.builds(ReasoningDelta, TEXT) | CALL | INVALID).map(lambda event: [event])
+EVENTS = st.lists(PART | streamed_calls(), max_size=8).map(lambda parts: [event for part in parts for event in part])
 
 
 def turn(events, **changes):
@@ -59,7 +90,7 @@ def turn(events, **changes):
 
 def chunks(events, *, as_blocks=False):
     writer = ChunkWriter("a-model", as_blocks=as_blocks)
-    return [writer.chunk(event) for event in events]
+    return [chunk for event in events for chunk in writer.chunks(event)]
 
 
 def message(events, *, as_blocks=False):
@@ -100,14 +131,28 @@ def test_the_message_says_what_the_turn_said(events, as_blocks):
 
 
 @given(EVENTS, st.booleans())
-def test_no_partial_sum_ever_shows_an_invalid_call_as_a_call(events, as_blocks):
+def test_once_a_call_is_known_to_be_invalid_no_sum_shows_it_as_a_call(events, as_blocks):
     events = turn(events)
-    valid = {call.id for call in events[-1].tool_calls}
-    so_far = AIMessageChunk("")
-    for chunk in chunks(events, as_blocks=as_blocks):
-        assert {call["id"] for call in chunk.message.tool_calls} <= valid
-        so_far += chunk.message
-        assert {call["id"] for call in so_far.tool_calls} <= valid
+    writer, so_far, invalid = ChunkWriter("a-model", as_blocks=as_blocks), AIMessageChunk(""), set()
+    for event in events:
+        for chunk in writer.chunks(event):
+            so_far += chunk.message
+        if isinstance(event, InvalidToolCallEvent):
+            invalid.add(event.call.id)
+        assert not invalid & {call["id"] for call in so_far.tool_calls}
+
+
+@given(streamed_calls(), st.booleans())
+def test_arguments_flow_piece_by_piece_on_one_index(events, as_blocks):
+    *pieces, last = events
+    shown = [chunk.message.tool_call_chunks for chunk in chunks(events, as_blocks=as_blocks)]
+    assert [part["args"] for (part,) in shown[: len(pieces)]] == [piece.arguments for piece in pieces]
+    assert len(shown) == len(pieces) + isinstance(last, InvalidToolCallEvent)
+    assert {part["index"] for (part,) in shown} == {0}
+    assert [(part["name"], part["id"]) for (part,) in shown] == [
+        (last.call.name, last.call.id),
+        *[(None, None)] * (len(shown) - 1),
+    ]
 
 
 @given(EVENTS, st.booleans())
@@ -124,7 +169,45 @@ def test_the_event_protocol_reads_the_same_calls(events, as_blocks):
         (call.id, call.name, call.arguments) for call in events[-1].tool_calls
     ]
     assert [call["id"] for call in invalid] == [call.id for call in events[-1].invalid_tool_calls]
+    assert [call["args"] for call in invalid] == [call["args"] for call in message(events).invalid_tool_calls]
     assert "".join(block["text"] for block in finished if block["type"] == "text") == events[-1].content
+
+
+WRITTEN = {"path": '/home/us\\er\'s "é"', "deep": [{"a": [1.5, None]}, True], "more": "\U0001f600"}
+COMPLETION = f"Wait.\n<tool_call>\n{{'arguments': {WRITTEN!r}, 'name': 'delete'}}\n</tool_call>\n" * 2
+PLACE = st.integers(0, len(COMPLETION))
+DELETE = {"name": "delete", "parameters": {"type": "object"}}
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(0, len(COMPLETION)),
+    st.lists(st.integers(0, len(COMPLETION)), max_size=12),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_completion_cut_anywhere_is_the_same_however_it_arrives(end, cuts, is_certain, as_blocks):
+    ends = sorted({*(cut for cut in cuts if cut < end), end})
+    parser = StreamParser([DELETE], only_name="delete" if is_certain else None)
+    events = [
+        event for begin, stop in zip([0, *ends], ends, strict=False) for event in parser.feed(COMPLETION[begin:stop])
+    ]
+    events = turn(events + parser.close("length"), finish_reason="length")
+    parts = chunks(events, as_blocks=as_blocks)
+    whole = message(events, as_blocks=as_blocks)
+    streamed = message_chunk_to_message(reduce(add, [chunk.message for chunk in parts]))
+    assert streamed.content_blocks == whole.content_blocks
+    assert streamed.tool_calls == whole.tool_calls
+    assert without_errors(streamed.invalid_tool_calls) == without_errors(whole.invalid_tool_calls)
+    finished = [event["content"] for event in chunks_to_events(iter(parts)) if event["event"] == "content-block-finish"]
+    assert [block["args"] for block in finished if block["type"] == "tool_call"] == [
+        call["args"] for call in whole.tool_calls
+    ]
+    assert [call["args"] for call in whole.tool_calls] == [WRITTEN] * COMPLETION[:end].count("</tool_call>")
+    (answer,) = to_runtime_messages([whole])
+    assert [call.arguments for call in answer.invalid_calls] == [
+        call.arguments for call in events[-1].invalid_tool_calls
+    ]
 
 
 @given(RAW)
@@ -148,7 +231,10 @@ def test_indices_are_integers_that_only_one_block_has(events):
     for chunk in chunks(turn(events), as_blocks=True):
         for block in chunk.message.content:
             assert isinstance(block["index"], int)
-            kinds.setdefault(block["index"], set()).add((block["type"], block.get("id")))
+            if block["type"] == "tool_call_chunk" and "id" not in block:
+                assert block["index"] in kinds, "a later piece of a call comes after its first"
+            else:
+                kinds.setdefault(block["index"], set()).add((block["type"], block.get("id")))
     assert all(len(owners) == 1 for owners in kinds.values())
 
 

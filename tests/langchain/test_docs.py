@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import re
 from pathlib import Path
 
@@ -18,3 +19,13 @@ def test_the_code_of_the_page_runs_from_top_to_bottom(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "get_weather" in printed
     assert "name='Victor' age=34" in printed
+
+
+def test_the_examples_of_the_class_docstring_run():
+    import langchain_hermes.chat_models
+
+    (example,) = doctest.DocTestFinder(recurse=False).find(
+        langchain_hermes.ChatHermes, module=langchain_hermes.chat_models
+    )
+    assert len(example.examples) >= 15
+    assert doctest.DocTestRunner().run(example).failed == 0

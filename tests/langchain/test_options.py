@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.exceptions import ContextOverflowError, ModelAPIError, ModelInvalidRequestError, ModelNotFoundError
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage, trim_messages
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField
@@ -23,6 +25,7 @@ from langchain_hermes import (
     HermesToolChoiceError,
 )
 from langchain_hermes._errors import as_langchain_error
+from tests.scripted_engine import ScriptedEngine
 
 
 def add(a: int, b: int) -> int:
@@ -68,7 +71,9 @@ def test_fields_and_options_of_a_call_arrive_and_the_call_wins(scripted):
         {"stop": [""]},
         {"dialect": "klingon"},
         {"temperature": "hot"},
-        {"base_url": "http://localhost:8000/v1"},
+        {"base_url": "http://localhost:8000/v1", "engine": "vllm"},
+        {"kernel": "fast", "engine": "vllm"},
+        {"engine_options": 3},
         {"temprature": 0.5},
     ],
 )
@@ -213,6 +218,25 @@ def test_a_call_that_breaks_its_schema_is_repaired_on_request(scripted):
     assert len(engine.requests) == 2
 
 
+def test_a_server_is_given_its_address_key_and_retries_and_a_local_engine_is_not(monkeypatch, mistral_tokenizer):
+    made = []
+
+    def load(model, **options):
+        made.append(options)
+        return ScriptedEngine(mistral_tokenizer, lambda prompt: "Hello")
+
+    monkeypatch.setattr(registry, "_ENGINES", {})
+    for kind in ("local", "server"):
+        monkeypatch.setitem(registry._KINDS, kind, replace(registry._KINDS[kind], make=load))
+    shared = {"model": "m", "api_key": "sk-secret", "max_retries": 3}
+    served = ChatHermes(**shared, base_url="http://localhost:1/v1", engine_options={"served_model": "x"})
+    for llm in (served, ChatHermes(**shared)):
+        assert llm.invoke("Hi").content == "Hello"
+        assert "sk-secret" not in repr(llm) + str(llm.asdict())
+    to_server = {"base_url": "http://localhost:1/v1", "api_key": "sk-secret", "max_retries": 3}
+    assert made == [{**to_server, "engine_options": {"served_model": "x"}}, {}]
+
+
 # Counting
 
 
@@ -279,8 +303,8 @@ def test_the_cache_tells_models_and_options_apart(scripted):
 
 
 def test_every_field_that_changes_an_answer_is_in_the_cache_key():
-    own = set(ChatHermes.model_fields) - set(ChatHermes.__mro__[1].model_fields)
-    without_effect = {"base_url", "api_key", "timeout", "max_retries", "streaming"}
+    own = set(ChatHermes.model_fields) - set(BaseChatModel.model_fields)
+    without_effect = {"api_key", "timeout", "max_retries", "streaming"}
     assert set(ChatHermes(model="tiny-hermes")._identifying_params) == (own | {"output_version"}) - without_effect
 
 

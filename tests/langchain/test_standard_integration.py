@@ -30,6 +30,11 @@ class TestChatHermes(ChatModelIntegrationTests):
     def model_override_value(self):
         return "tiny-hermes"
 
+    @property
+    def enable_vcr_tests(self):
+        # There is no traffic to record, so the one test that asks for a recording runs as it is.
+        return True
+
     @pytest.mark.xfail(reason="the toy has only seen words in Latin script and cannot copy Chinese or Japanese ones")
     def test_unicode_tool_call_integration(self, model):
         super().test_unicode_tool_call_integration(model)

@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 
 import pytest
 from langchain_core.exceptions import OutputParserException
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
 
 from langchain_hermes import HermesInvalidRequestError, HermesSchemaError
@@ -77,13 +77,44 @@ def test_partial_objects_stream(scripted):
     assert any(part.keys() == {"setup"} for part in partial)
 
 
-def test_a_cut_answer_raises_or_is_reported(scripted):
-    llm, _ = scripted(lambda prompt: json.dumps(VALUES), max_tokens=8)
-    with pytest.raises((OutputParserException, ValidationError)):
-        llm.with_structured_output(Joke).invoke("A joke!")
-    result = llm.with_structured_output(Joke, include_raw=True).invoke("A joke!")
-    assert result["parsed"] is None
-    assert isinstance(result["parsing_error"], Exception)
+@pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
+@pytest.mark.parametrize("strict", [None, True, False])
+def test_partial_objects_stream_by_every_method(scripted, method, strict):
+    reply = CALL % "Joke" if method == "function_calling" else json.dumps(VALUES)
+    llm, _ = scripted(lambda prompt: reply)
+    partial = list(llm.with_structured_output(JOKE_SCHEMA, method=method, strict=strict).stream("A joke!"))
+    assert len(partial) > 3
+    assert partial[-1] == VALUES
+    assert list(llm.with_structured_output(Joke, method=method, strict=strict).stream("A joke!"))[-1] == Joke(**VALUES)
+
+
+@pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
+async def test_the_raw_message_streams_and_the_object_follows(scripted, method):
+    reply = CALL % "Joke" if method == "function_calling" else json.dumps(VALUES)
+    llm, _ = scripted(lambda prompt: reply)
+    chain = llm.with_structured_output(Joke, method=method, include_raw=True)
+    for parts in (list(chain.stream("A joke!")), [part async for part in chain.astream("A joke!")]):
+        *raw, last = parts
+        assert len(raw) > 3
+        assert all(part.keys() == {"raw"} for part in raw)
+        assert last == {"parsed": Joke(**VALUES), "parsing_error": None}
+    whole = await chain.ainvoke("A joke!")
+    assert whole["parsed"] == chain.invoke("A joke!")["parsed"] == Joke(**VALUES)
+
+
+@pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
+@pytest.mark.parametrize("schema", [Joke, JOKE_SCHEMA])
+def test_a_cut_answer_raises_or_is_reported(scripted, method, schema):
+    reply = CALL % "Joke" if method == "function_calling" else json.dumps(VALUES)
+    llm, _ = scripted(lambda prompt: reply, max_tokens=22 if method == "function_calling" else 10)
+    chain = llm.with_structured_output(schema, method=method)
+    for run in (chain.invoke, lambda text: list(chain.stream(text))):
+        with pytest.raises(OutputParserException, match="truncated"):
+            run("A joke!")
+    reporting = llm.with_structured_output(schema, method=method, include_raw=True)
+    for result in (reporting.invoke("A joke!"), list(reporting.stream("A joke!"))[-1]):
+        assert result["parsed"] is None
+        assert isinstance(result["parsing_error"], OutputParserException)
 
 
 def test_what_cannot_be_honored_raises(scripted):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from functools import reduce
+from operator import add
 
 import pytest
 from langchain.agents import create_agent
 from langchain_core.exceptions import ModelError
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage, message_chunk_to_message
+from langgraph.prebuilt import create_react_agent
+from pydantic import BaseModel
 
 from hermes_runtime.errors import HermesError
 from langchain_hermes import ChatHermes
-from tests.langchain.test_agents import WAYS, by_stream
+from tests.langchain.test_agents import WAYS, by_invoke, by_stream
 
 WEATHER = {"Bergen": "9 degrees and light rain", "Ostend": "17 degrees and windy"}
+pytestmark = pytest.mark.filterwarnings("ignore:The v3 streaming protocol")
 ONE, TWO = "What is the weather in Bergen?", "What is the weather in Bergen and Ostend?"
 
 
@@ -65,14 +71,76 @@ def test_a_call_cut_by_the_token_limit_does_not_run(agent, llm, calls):
     assert len(messages[-1].invalid_tool_calls) == 1
 
 
-def test_agents_side_by_side_do_not_disturb_each_other(agent):
+def test_twenty_agents_on_one_engine_do_not_disturb_each_other(agent, calls):
+    alone = [by_invoke(agent, question)[-1].text for question in (ONE, TWO)]
+    calls.clear()
+
     async def run():
-        questions = [ONE, TWO, ONE, TWO]
+        questions = [ONE, TWO] * 10
         return await asyncio.gather(*(agent.ainvoke({"messages": [HumanMessage(text)]}) for text in questions))
 
-    one, two, again, two_again = [result["messages"][-1].text for result in asyncio.run(run())]
-    assert one == again
-    assert two == two_again
+    results = [result["messages"] for result in asyncio.run(run())]
+    assert [messages[-1].text for messages in results] == alone * 10
+    assert len(calls) == 30
+    ids = [call["id"] for messages in results for call in messages[1].tool_calls]
+    assert len(set(ids)) == len(ids) == 30
+
+
+def test_arguments_of_a_forced_call_flow_while_the_model_writes_them(llm):
+    def get_weather(city: str) -> str:
+        """Get the weather in a city."""
+        return city
+
+    bound = llm.bind_tools([get_weather], tool_choice="get_weather")
+    pieces = [part["args"] for chunk in bound.stream(ONE) for part in chunk.tool_call_chunks]
+    assert len(pieces) > 2
+    assert "".join(pieces) == json.dumps(bound.invoke(ONE).tool_calls[0]["args"], ensure_ascii=False)
+
+
+@pytest.mark.parametrize("max_tokens", [3, 9, 14, 17])
+def test_a_cut_is_the_same_on_every_path(llm, max_tokens):
+    def get_weather(city: str) -> str:
+        """Get the weather in a city."""
+        return city
+
+    bound = llm.bind_tools([get_weather], tool_choice="any")
+    whole = bound.invoke(ONE, max_tokens=max_tokens)
+    streamed = message_chunk_to_message(reduce(add, bound.stream(ONE, max_tokens=max_tokens)))
+    protocol = bound.stream_events(ONE, version="v3", max_tokens=max_tokens).output
+    for message in (streamed, protocol):
+        for kind in ("tool_calls", "invalid_tool_calls"):
+            assert [call["args"] for call in getattr(message, kind)] == [call["args"] for call in getattr(whole, kind)]
+
+
+def test_a_conversation_goes_on_with_a_tool_that_is_gone(agent, calls):
+    history = [
+        HumanMessage("What is the tide in Brest?"),
+        AIMessage("", tool_calls=[{"name": "get_tide", "args": {"port": "Brest"}, "id": "old"}]),
+        ToolMessage("high", tool_call_id="old"),
+        AIMessage("The tide in Brest is high."),
+    ]
+    messages = agent.invoke({"messages": [*history, HumanMessage(ONE)]})["messages"]
+    assert len(messages) > len(history) + 1
+    assert messages[-1].text or messages[-1].invalid_tool_calls
+
+
+@pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
+def test_the_prebuilt_agent_and_a_final_object(llm):
+    def get_weather(city: str) -> str:
+        """Get the weather in a city."""
+        return WEATHER.get(city, "no data")
+
+    messages = create_react_agent(llm, [get_weather]).invoke({"messages": [HumanMessage(ONE)]})["messages"]
+    assert [message.type for message in messages] == ["human", "ai", "tool", "ai"]
+
+    class Person(BaseModel):
+        """A person."""
+
+        name: str
+        age: int
+
+    about = {"messages": [HumanMessage("The name is Victor and the age is 34.")]}
+    assert isinstance(create_agent(llm, [], response_format=Person).invoke(about)["structured_response"], Person)
 
 
 def test_invoke_and_stream_say_the_same(llm):

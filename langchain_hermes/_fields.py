@@ -1,0 +1,150 @@
+"""The options of ChatHermes, and what follows from them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.model_profile import ModelProfile
+from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from hermes_runtime.engines.base import Engine
+from hermes_runtime.engines.registry import load_engine, loaded_engine
+from langchain_hermes._chunks import PROVIDER
+from langchain_hermes._errors import refused
+from langchain_hermes._options import CallOptions
+from langchain_hermes._profile import profile_of
+from langchain_hermes._version import __version__
+
+
+class HermesOptions(BaseChatModel):
+    """A chat model's options: checked when it is made, without loading anything."""
+
+    model: str = Field(validation_alias=AliasChoices("model", "model_name"))
+    """A hub id, a local folder, or `"tiny-hermes"`, the embedded toy checkpoint."""
+    engine: str = "local"
+    """What computes: `"local"` or `"vllm"`, both in this process; or `"server"`, which `base_url` chooses by itself."""
+    base_url: str | None = None
+    """Address of a completion server, such as `"http://localhost:8000/v1"`."""
+    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
+    """Sent to the server at `base_url`. Without one it has no effect, so that a hosted model can be swapped by its name
+    alone: nothing leaves the machine."""
+    engine_options: dict[str, Any] | None = None
+    """What the engine takes beside the options here; see `hermes_runtime.load_engine`."""
+    dialect: str = "card"
+    """How the model is told of tools: `card`, `json_args_first`, `name_first` or `scratch_pad`."""
+    temperature: float | None = None
+    """0 is greedy; None is the checkpoint's own."""
+    top_p: float | None = None
+    """Nucleus mass in (0, 1]."""
+    top_k: int | None = None
+    """Number of candidates; 0 keeps all."""
+    min_p: float | None = None
+    """Least probability relative to the best candidate's, in [0, 1]."""
+    repetition_penalty: float | None = None
+    """Above 0; 1 is none."""
+    max_tokens: int | None = None
+    """Upper bound on the tokens of an answer; None is what is left of the context window."""
+    stop: list[str] | str | None = None
+    """Strings that end the answer; they are no part of it."""
+    seed: int | None = None
+    """Makes sampling reproducible."""
+    timeout: float | None = None
+    """Seconds for one answer, waiting included; past it `HermesTimeoutError` is raised and the computation stops."""
+    max_retries: int | None = None
+    """How often a request is submitted again when the engine failed before its first output; None is 0 in this process
+    and 2 for a server. Bad input, timeouts and answers that have begun are never retried."""
+    device: str | None = None
+    """Where the weights live; None is the engine's choice."""
+    kernel: str | None = None
+    """Which int4 kernel multiplies; None is the engine's choice."""
+    context_window: int | None = None
+    """Prompt and answer together, in tokens; None is what the checkpoint allows."""
+    constrained: bool = True
+    """Whether a grammar makes malformed calls and answers off the schema impossible."""
+    max_repairs: int = 0
+    """How often the model is shown a call that is malformed or breaks its schema, and asked again."""
+    logprobs: bool | None = None
+    """Report each token's log-probability in `response_metadata["logprobs"]`."""
+    top_logprobs: int | None = None
+    """How many alternatives to report beside each token (0 to 20)."""
+    streaming: bool = False
+    """`True` streams under `invoke` too; an explicit `False` makes `stream` yield one whole message."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    if not TYPE_CHECKING:  # type checkers read the arguments off the fields
+
+        def __init__(self, **options: Any) -> None:
+            try:
+                super().__init__(**options)
+            except ValidationError as error:
+                raise refused(error) from error
+
+    @model_validator(mode="after")
+    def _check_options(self) -> Self:
+        CallOptions(self, {}).check()
+        loaded_engine(**self._engine_options(self.model, self.max_retries))
+        return self
+
+    @model_validator(mode="after")
+    def _set_hermes_version(self) -> Self:
+        self._add_version("langchain-hermes", __version__)
+        return self
+
+    def _resolve_model_profile(self) -> ModelProfile:
+        engine_options = self._engine_options(self.model, self.max_retries)
+        return profile_of(engine_options, constrained=self.constrained, dialect=self.dialect)
+
+    @property
+    def model_name(self) -> str:
+        """The model, under the name that some middleware reads."""
+        return self.model
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        """Everything that changes an answer: the key of LangChain's cache."""
+        return {name: getattr(self, name) for name in _IDENTIFYING}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        params["ls_provider"] = PROVIDER
+        if stop is None and self.stop:
+            params["ls_stop"] = [self.stop] if isinstance(self.stop, str) else self.stop
+        return params
+
+    @property
+    def _is_remote(self) -> bool:
+        return self.engine == "server" or self.base_url is not None
+
+    def _engine_options(self, model: str, max_retries: int | None) -> dict[str, Any]:
+        options = {"model": model, **{name: getattr(self, name) for name in _OF_ENGINE}}
+        if not self._is_remote:
+            return options
+        return {**options, "api_key": self.api_key and self.api_key.get_secret_value(), "max_retries": max_retries}
+
+    def _load_engine(self) -> Engine:
+        return load_engine(**self._engine_options(self.model, self.max_retries))
+
+
+_OF_ENGINE = ("engine", "base_url", "device", "kernel", "context_window", "engine_options")
+_IDENTIFYING = (
+    "model",
+    *_OF_ENGINE,
+    "dialect",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "max_tokens",
+    "stop",
+    "seed",
+    "constrained",
+    "max_repairs",
+    "logprobs",
+    "top_logprobs",
+    "output_version",
+)
