@@ -22,6 +22,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms.llm import ToolSelection
 
 from hermes_runtime.errors import InvalidRequestError
+from hermes_runtime.events import ToolCallDelta
 from hermes_runtime.messages import (
     Assistant,
     InvalidToolCall,
@@ -93,22 +94,47 @@ def tool_selections(message: ChatMessage) -> list[ToolSelection]:
 
 
 def assistant_message(
-    text: str, reasoning: str, calls: Sequence[ToolCall], invalid: Sequence[InvalidToolCall]
+    text: str,
+    reasoning: str,
+    calls: Sequence[ToolCall],
+    invalid: Sequence[InvalidToolCall],
+    begun: Sequence[ToolCallDelta] = (),
 ) -> ChatMessage:
-    """Return what the model said as a message that shares nothing with the calls: thinking, text, then the calls."""
+    """Return what the model said as a message that shares nothing with the calls: thinking, text, then the calls.
+
+    Args:
+        text: The answer.
+        reasoning: What was thought aloud.
+        calls: The calls; their arguments become dicts.
+        invalid: The calls that must never run.
+        begun: The calls that are still being written, with all of their arguments so far. These become JSON text that
+            only grows and that no JSON reader accepts, so that whoever runs what a message holds cannot run them.
+    """
     blocks: list[ContentBlock] = [ThinkingBlock(content=reasoning)] if reasoning else []
-    if text or not calls:
+    if text or not (calls or begun):
         blocks.append(TextBlock(text=text))
     blocks += [
         ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=deepcopy(call.arguments)) for call in calls
+    ]
+    blocks += [
+        ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=_unfinished(call.arguments))
+        for call in begun
     ]
     extra = {INVALID_CALLS: [asdict(call) for call in invalid]} if invalid else {}
     return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=extra)
 
 
+def _unfinished(arguments: str) -> str:
+    """Return the text without its last closing braces: it grows with the text, and is never a whole object."""
+    return arguments.rstrip("} \t\r\n") or "{"
+
+
 def _arguments(raw: Any) -> tuple[dict[str, Any], str]:
     """Return (arguments, "") or ({}, error)."""
     if isinstance(raw, str):
+        # Streams show calls while they are written, response by response: these are told apart at a glance.
+        if raw and not raw.rstrip().endswith("}"):
+            return {}, "truncated: the arguments are no complete JSON object"
         try:
             raw = json.loads(raw or "{}")
         except (ValueError, RecursionError) as error:

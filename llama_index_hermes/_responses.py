@@ -13,7 +13,14 @@ from llama_index.core.base.llms.types import (
 
 from hermes_runtime.engines.base import TokenLogprob
 from hermes_runtime.messages import InvalidToolCall, ToolCall
-from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, TextDelta, ToolCallEvent
+from hermes_runtime.parser import (
+    Event,
+    InvalidToolCallEvent,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallEvent,
+)
 from hermes_runtime.turn import TurnResult
 from llama_index_hermes._messages import assistant_message
 
@@ -82,6 +89,7 @@ class _SoFar:
         self._reasoning = ""
         self._calls: list[ToolCall] = []
         self._invalid: list[InvalidToolCall] = []
+        self._begun: dict[str, ToolCallDelta] = {}
 
     def add(self, event: Event) -> ChatResponse:
         """Take an event, return the message so far and what is new in it."""
@@ -93,11 +101,18 @@ class _SoFar:
             case ReasoningDelta(text):
                 self._reasoning += text
                 extra = {"thinking_delta": text}
+            case ToolCallDelta(call_id, name, arguments):
+                begun = self._begun.get(call_id)
+                self._begun[call_id] = ToolCallDelta(call_id, name, (begun.arguments if begun else "") + arguments)
             case ToolCallEvent(call):
+                self._begun.pop(call.id, None)
                 self._calls.append(call)
             case InvalidToolCallEvent(call):
+                self._begun.pop(call.id, None)
                 self._invalid.append(call)
-        message = assistant_message(self._text, self._reasoning, self._calls, self._invalid)
+        message = assistant_message(
+            self._text, self._reasoning, self._calls, self._invalid, begun=tuple(self._begun.values())
+        )
         return ChatResponse(message=message, delta=delta, additional_kwargs=extra)
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import aclosing, closing
 from typing import Any, Generic
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # public, not in __all__
 from llama_index.core.instrumentation.events.llm import LLMStructuredPredictEndEvent, LLMStructuredPredictStartEvent
 from llama_index.core.llms.function_calling import FunctionCallingLLM
@@ -19,8 +19,8 @@ from pydantic import BaseModel
 
 from hermes_runtime.errors import HermesError
 from hermes_runtime.json_answer import parse_json
+from hermes_runtime.partial import NOTHING, PartialValue
 from llama_index_hermes._messages import calls_of
-from llama_index_hermes._partial_json import PartialJson
 from llama_index_hermes._tools import tool_specs
 
 _dispatcher = get_dispatcher(__name__)
@@ -37,7 +37,7 @@ class StructuredPrediction(FunctionCallingLLM):
     In the default `pydantic_program_mode` the class's JSON Schema is shown to the model and, under the constraint, is
     the grammar of its answer. Streams yield partial objects (`FlexibleModel`: every field optional) as they grow, lists
     included, and the checked object last. In the mode `function` the model has to call one tool whose arguments are the
-    object; streams yield it when the call is complete. All other modes are LlamaIndex's own.
+    object, and streams yield them as they grow. All other modes are LlamaIndex's own.
     """
 
     def structured_predict(
@@ -90,7 +90,7 @@ class StructuredPrediction(FunctionCallingLLM):
         if not self._has_own_way:
             return super()._structured_stream_call(output_cls, prompt, llm_kwargs, **prompt_args)
         responses = self.stream_chat(self._asked(prompt, prompt_args), **self._forcing(output_cls, llm_kwargs))
-        return _objects(responses, output_cls)
+        return _objects(responses, _Growing(output_cls, in_call=self._is_in_call))
 
     async def _structured_astream_call(
         self,
@@ -102,16 +102,21 @@ class StructuredPrediction(FunctionCallingLLM):
         if not self._has_own_way:
             return await super()._structured_astream_call(output_cls, prompt, llm_kwargs, **prompt_args)
         options = self._forcing(output_cls, llm_kwargs)
-        return _aobjects(await self.astream_chat(self._asked(prompt, prompt_args), **options), output_cls)
+        responses = await self.astream_chat(self._asked(prompt, prompt_args), **options)
+        return _aobjects(responses, _Growing(output_cls, in_call=self._is_in_call))
+
+    @property
+    def _is_in_call(self) -> bool:
+        return self.pydantic_program_mode == PydanticProgramMode.FUNCTION
 
     @property
     def _has_own_way(self) -> bool:
-        return self.pydantic_program_mode in (PydanticProgramMode.DEFAULT, PydanticProgramMode.FUNCTION)
+        return self._is_in_call or self.pydantic_program_mode == PydanticProgramMode.DEFAULT
 
     def _forcing(self, output_cls: type[BaseModel], llm_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the options of a chat whose answer is the object."""
         given = {name: value for name, value in (llm_kwargs or {}).items() if name not in _DECIDED_HERE}
-        if self.pydantic_program_mode == PydanticProgramMode.DEFAULT:
+        if not self._is_in_call:
             return {**given, "response_format": output_cls.model_json_schema()}
         (spec,) = tool_specs([get_function_tool(output_cls)])
         return {**given, "tools": [spec.as_openai()], "tool_required": True, "allow_parallel_tool_calls": False}
@@ -121,21 +126,39 @@ class StructuredPrediction(FunctionCallingLLM):
 
 
 class _Growing(Generic[Model]):
-    """The object that a stream of responses spells."""
+    """The object that a stream of responses spells, in its text or in the arguments of its only call."""
 
-    def __init__(self, output_cls: type[Model]) -> None:
+    def __init__(self, output_cls: type[Model], *, in_call: bool) -> None:
         self._output_cls = output_cls
+        self._in_call = in_call
+        self._arguments = ""
         self._partial_cls = create_flexible_model(output_cls)
-        self._json = PartialJson()
+        self._written = PartialValue()
+        self._has_begun = False
+        self._value: Any = NOTHING
         self._response: ChatResponse | None = None
 
     def add(self, response: ChatResponse) -> list[FlexibleModel]:
         """Return the object so far if it grew."""
         self._response = response
-        grew = self._json.feed(response.delta or "")
-        if not grew or not isinstance(self._json.value, dict):
+        new = self._new_arguments(response) if self._in_call else response.delta or ""
+        if not self._has_begun:
+            # Unconstrained models write words before it.
+            _, brace, rest = new.partition("{")
+            self._has_begun, new = bool(brace), brace + rest
+        self._written.feed(new)
+        before, self._value = self._value, self._written.value
+        if self._value == before or not isinstance(self._value, dict):
             return []
-        return [self._partial_cls.model_validate(self._json.value)]
+        return [self._partial_cls.model_validate(self._value)]
+
+    def _new_arguments(self, response: ChatResponse) -> str:
+        shown = [block.tool_kwargs for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+        if not (shown and isinstance(shown[0], str)):
+            return ""
+        new = shown[0][len(self._arguments) :]
+        self._arguments = shown[0]
+        return new
 
     def whole(self) -> Model:
         """Return the finished object."""
@@ -144,9 +167,8 @@ class _Growing(Generic[Model]):
 
 
 def _objects(
-    responses: Generator[ChatResponse, None, None], output_cls: type[Model]
+    responses: Generator[ChatResponse, None, None], growing: _Growing[Model]
 ) -> Generator[Model | FlexibleModel, None, None]:
-    growing = _Growing(output_cls)
     with closing(responses):
         for response in responses:
             yield from growing.add(response)
@@ -154,9 +176,8 @@ def _objects(
 
 
 async def _aobjects(
-    responses: AsyncGenerator[ChatResponse, None], output_cls: type[Model]
+    responses: AsyncGenerator[ChatResponse, None], growing: _Growing[Model]
 ) -> AsyncGenerator[Model | FlexibleModel, None]:
-    growing = _Growing(output_cls)
     async with aclosing(responses):
         async for response in responses:
             for partial in growing.add(response):

@@ -23,11 +23,11 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
 from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
 from llama_index.core.tools.types import BaseTool
-from pydantic import ConfigDict, Field, PrivateAttr
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import Engine
-from hermes_runtime.engines.registry import load_engine
+from hermes_runtime.engines.registry import load_engine, loaded_engine
 from hermes_runtime.engines.window import stated_context_window
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import ToolChoiceLike, ToolLike
@@ -50,34 +50,104 @@ from llama_index_hermes._tools import plain_tool_choice, resolve_tool_choice, to
 class HermesLLM(StructuredPrediction):
     """A Hermes model that runs in this process, with tools, structured output, streaming and async.
 
-    Weights are loaded at the first call, once per process and set of engine options. Every option from `temperature` on
-    can also be given to a single call; unset sampling options come from the checkpoint. An option that is unknown or
-    cannot be honored raises, and nothing is computed.
-
-    Example:
-        ```python
-        from llama_index.core.agent.workflow import FunctionAgent
-        from llama_index_hermes import HermesLLM
-
-        def add(a: int, b: int) -> int:
-            "Add two numbers."
-            return a + b
-
-        llm = HermesLLM(model="tiny-hermes", temperature=0)
-        agent = FunctionAgent(llm=llm, tools=[add])
-        answer = await agent.run("What is 19 plus 23?")
+    Setup:
+        ```shell
+        pip install "hermes-adapters[llama-index]"
         ```
 
-    What the answers carry beside LlamaIndex's own fields: `raw` has `model`, `finish_reason` (stop, length, tool_calls
-    or cancelled), `usage`, `repairs` and, where a call breaks its tool's schema, `tool_call_problems` by call id;
-    `message.additional_kwargs["invalid_tool_calls"]` has the calls that were cut off or malformed, which never run.
+    Key init args:
+        model: A hub id, a local folder, or `"tiny-hermes"`, the embedded toy checkpoint.
+        temperature, top_p, top_k, min_p, repetition_penalty: Sampling; unset, the checkpoint's own. 0 is greedy.
+        max_tokens, stop, seed, timeout: Where an answer ends, how it repeats, how long it may take.
+        constrained: Whether a grammar makes malformed calls and JSON that breaks its schema impossible.
+        context_window, device, kernel: The engine's; LLMs that agree on them share one engine, and its weights.
+        engine, base_url, api_key, engine_options: Another engine than transformers in this process, or a server.
+
+    Weights are loaded at the first call. Every option from `dialect` on can also be given to a single call. An option
+    that is unknown or cannot be honored raises, and nothing is computed.
+
+    Instantiate:
+        >>> from llama_index_hermes import HermesLLM
+        >>> llm = HermesLLM(model="tiny-hermes", temperature=0, max_tokens=64)
+
+    Chat:
+        >>> from llama_index.core.llms import ChatMessage
+        >>> ask = [ChatMessage("Be brief.", role="system"), ChatMessage("Hello")]
+        >>> answer = llm.chat(ask).message.content
+        >>> llm.complete("Hello", max_tokens=3).raw["usage"]["completion_tokens"]
+        3
+
+    Stream: each response has the message so far, and in `delta` what is new of its text. Calls that are being written
+    show as blocks whose `tool_kwargs` is JSON text that grows; a call has a dict there once it is whole, and only then
+    does `get_tool_calls_from_response` give it. Closing or dropping the stream stops the model.
+        >>> "".join(response.delta for response in llm.stream_chat(ask)) == answer
+        True
+
+    Async: all of it, natively; cancelling the task stops the model.
+        >>> import asyncio
+        >>> asyncio.run(llm.achat(ask)).message.content == answer
+        True
+
+    Tool calling: `tool_required=True`, `tool_choice` (a tool's name, "none") and `allow_parallel_tool_calls` are kept
+    while the model writes. Calls that were cut off are in `message.additional_kwargs["invalid_tool_calls"]`.
+        >>> from llama_index.core.tools import FunctionTool
+        >>> from pydantic import BaseModel, Field
+        >>> def add(a: int, b: int) -> int:
+        ...     "Add two numbers."
+        ...     return a + b
+        >>> class Numbers(BaseModel):
+        ...     a: int = Field(ge=0, le=99)
+        ...     b: int = Field(ge=0, le=99)
+        >>> tools = [FunctionTool.from_defaults(add, fn_schema=Numbers)]
+        >>> response = llm.chat_with_tools(tools, user_msg="What is 19 plus 23?", tool_required=True)
+        >>> [(call.tool_name, sorted(call.tool_kwargs)) for call in llm.get_tool_calls_from_response(response)]
+        [('add', ['a', 'b'])]
+
+    Structured output: `structured_predict`, its async and streaming forms, `as_structured_llm`; or `response_format`,
+    `regex` or `choices` as an option of any call.
+        >>> from llama_index.core.prompts import PromptTemplate
+        >>> class Person(BaseModel):
+        ...     name: str = Field(max_length=20)
+        ...     age: int = Field(ge=0, le=120)
+        >>> prompt = PromptTemplate("Name is {name} and age is {age}")
+        >>> type(llm.structured_predict(Person, prompt, name="Anna", age=31)).__name__
+        'Person'
+        >>> llm.complete("Is the sky blue?", choices=["yes", "no"]).text in ("yes", "no")
+        True
+
+    Agents:
+        >>> from llama_index.core.agent.workflow import FunctionAgent
+        >>> async def main() -> str:
+        ...     return str(await FunctionAgent(llm=llm, tools=[add]).run("What is 19 plus 23?"))
+        >>> text = asyncio.run(main())
+
+    Usage: exact, in `raw` where LlamaIndex's token counters look, and in `additional_kwargs`; `count_tokens` tells it
+    before. A prompt that does not fit raises `ContextWindowExceededError`.
+        >>> llm.chat(ask).raw["usage"]["prompt_tokens"] == llm.count_tokens(ask)
+        True
+
+    Response metadata: `raw` has `model`, `finish_reason` (stop, length, tool_calls or cancelled), `usage`, `repairs`
+    and, where a call breaks its tool's schema, `tool_call_problems` by call id. `logprobs=True` tells of each token.
+        >>> sorted(llm.chat(ask).raw)
+        ['finish_reason', 'model', 'repairs', 'usage']
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     model: str = Field(description="A hub id, a local folder, or 'tiny-hermes', the embedded checkpoint.")
-    engine: str = Field(default="local", description="What runs the model: 'local' is transformers in this process.")
-    base_url: str | None = Field(default=None, description="Address of a server engine; the local engine has none.")
+    engine: str = Field(
+        default="local",
+        description="What runs the model: 'local' or 'vllm', both in this process; base_url alone chooses 'server'.",
+    )
+    base_url: str | None = Field(
+        default=None, description="Address of a completion server, such as 'http://localhost:8000/v1'."
+    )
+    api_key: SecretStr | None = Field(
+        default=None, exclude=True, repr=False, description="Sent to the server at base_url as a bearer token."
+    )
+    engine_options: dict[str, Any] | None = Field(
+        default=None, description="What the engine takes beside the options here; see `hermes_runtime.load_engine`."
+    )
     device: str | None = Field(default=None, description="Torch device; unset takes the best one at hand.")
     kernel: str | None = Field(default=None, description="Kernel of 4-bit weights; unset takes the fastest at hand.")
     context_window: int | None = Field(
@@ -95,8 +165,10 @@ class HermesLLM(StructuredPrediction):
     stop: str | list[str] | None = Field(default=None, description="Strings that end the answer.")
     seed: int | None = Field(default=None, description="Makes sampling reproducible.")
     timeout: float | None = Field(default=None, description="Seconds for one answer, time in the queue included.")
-    max_retries: int = Field(
-        default=0, ge=0, description="Further tries of a failed request to a server; the local engine needs none."
+    max_retries: int | None = Field(
+        default=None,
+        ge=0,
+        description="Further tries of a failed request to a server; unset is 2. The local engine needs none.",
     )
     constrained: bool = Field(
         default=True, description="Make malformed tool calls and JSON that breaks its schema impossible."
@@ -118,10 +190,7 @@ class HermesLLM(StructuredPrediction):
 
     def _check(self) -> None:
         """Refuse what cannot be honored: here and not in a validator, which would hide the error's type."""
-        if self.base_url is not None:
-            raise InvalidRequestError(
-                f"base_url={self.base_url!r} is for server engines; engine={self.engine!r} is none"
-            )
+        loaded_engine(**self._engine_arguments)
         if self.messages_to_prompt is not generic_messages_to_prompt:
             raise InvalidRequestError("messages_to_prompt cannot be set: messages are rendered in the Hermes format")
         resolve_dialect(self.dialect)
@@ -299,13 +368,18 @@ class HermesLLM(StructuredPrediction):
             return opened(RawTurn(self._load(), to_prompt(prompt), request))
         return self._turn(request)
 
+    @property
+    def _engine_arguments(self) -> dict[str, Any]:
+        arguments = {name: getattr(self, name) for name in _OF_ENGINE}
+        if self.base_url is None:  # retries are a server's; a key without one has no effect
+            return arguments
+        api_key = None if self.api_key is None else self.api_key.get_secret_value()
+        return {**arguments, "api_key": api_key, "max_retries": self.max_retries}
+
     def _load(self) -> Engine:
-        engine = load_engine(
-            self.model,
-            engine=self.engine,
-            device=self.device,
-            kernel=self.kernel,
-            context_window=self.context_window,
-        )
+        engine = load_engine(**self._engine_arguments)
         self._engine_window = engine.context_window
         return engine
+
+
+_OF_ENGINE = ("model", "engine", "base_url", "device", "kernel", "context_window", "engine_options")

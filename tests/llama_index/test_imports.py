@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
 from pathlib import Path
 
 import llama_index_hermes
+from llama_index_hermes import HermesLLM
 
 ROOT = Path(llama_index_hermes.__file__).parents[1]
 
@@ -18,6 +20,12 @@ def test_import_and_construction_load_no_model_library():
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_examples_of_the_manual():
+    (manual,) = doctest.DocTestFinder(recurse=False).find(HermesLLM, "HermesLLM", globs={})
+    assert len(manual.examples) > 20
+    assert doctest.DocTestRunner().run(manual).failed == 0
 
 
 def test_public_names_exist():

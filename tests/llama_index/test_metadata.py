@@ -33,7 +33,7 @@ def test_config_without_a_window_means_the_default(tmp_path, config):
     assert HermesLLM(model=checkpoint(tmp_path, **config)).metadata.context_window == 3900
 
 
-@pytest.mark.parametrize("model", ["nobody/has-this-model", "/no/such/folder", "no such name", ""])
+@pytest.mark.parametrize("model", ["nobody/has-this-model", "/no/such/folder", "no such name"])
 def test_unknown_model_means_the_default(model):
     assert HermesLLM(model=model).metadata.context_window == 3900
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +12,16 @@ from llama_index.core.base.llms.types import ChatMessage, TextBlock, ThinkingBlo
 
 from hermes_runtime.engines.base import TokenLogprob, Usage
 from hermes_runtime.messages import InvalidToolCall, ToolCall
-from hermes_runtime.parser import InvalidToolCallEvent, ReasoningDelta, TextDelta, ToolCallEvent
+from hermes_runtime.parser import (
+    InvalidToolCallEvent,
+    ReasoningDelta,
+    StreamParser,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallEvent,
+)
 from hermes_runtime.turn import TurnResult
-from llama_index_hermes._messages import calls_of
+from llama_index_hermes._messages import calls_of, tool_selections
 from llama_index_hermes._responses import (
     achat_response,
     achat_responses,
@@ -21,6 +29,7 @@ from llama_index_hermes._responses import (
     chat_responses,
     completion_response,
 )
+from tests.llama_index_contract.harness import arguments_grow
 
 
 class WrittenTurn:
@@ -161,6 +170,76 @@ def test_logprobs_hold_the_chosen_token_and_then_its_alternatives():
     ((first, second),) = chat_response(WrittenTurn([TextDelta("a")], logprobs=(token,)), "m").logprobs
     assert (first.token, first.logprob, first.bytes) == ("a", -0.1, [97])
     assert (second.token, second.logprob, second.bytes) == ("é", -3.0, [195, 169])
+
+
+# Calls that are being written
+
+ARGUMENTS = st.dictionaries(st.text(), st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=4))
+
+
+def written(arguments, *, cut, step):
+    """The turn of a model that writes a call name first, in pieces, and may be cut at any place."""
+    text = f'<tool_call>{{"name": "add", "arguments": {json.dumps(arguments)}}}</tool_call>'
+    parser = StreamParser([{"name": "add"}])
+    events = [event for at in range(0, len(text[:cut]), step) for event in parser.feed(text[:cut][at : at + step])]
+    return WrittenTurn(events + parser.close("stop" if cut >= len(text) else "length"))
+
+
+def blocks(response):
+    return [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+
+
+@settings(deadline=None)
+@given(ARGUMENTS, st.integers(1, 400), st.integers(1, 9))
+def test_arguments_grow_and_only_a_whole_call_can_run(arguments, cut, step):
+    turn = written(arguments, cut=cut, step=step)
+    *earlier, last = chat_responses(turn, "m")
+    whole = [(call.id, call.arguments) for call in turn.result.tool_calls]
+    shown = ""
+    for response in earlier:
+        runnable = [(call.tool_id, call.tool_kwargs) for call in tool_selections(response.message)]
+        assert runnable == whole[: len(runnable)]
+        for block in blocks(response):
+            if isinstance(block.tool_kwargs, dict):
+                assert block.tool_kwargs == arguments
+                continue
+            assert block.tool_kwargs.startswith(shown)
+            assert arguments_grow(block.tool_kwargs, arguments)
+            with pytest.raises(ValueError, match=r"."):
+                json.loads(block.tool_kwargs)
+            shown = block.tool_kwargs
+    assert [(block.tool_call_id, block.tool_kwargs) for block in blocks(last)] == whole
+    assert [call.tool_kwargs for call in tool_selections(last.message)] == [call for _, call in whole]
+
+
+def test_arguments_show_while_they_are_written():
+    responses = list(chat_responses(written({"a": 19, "b": "x"}, cut=1000, step=3), "m"))
+    shown = [block.tool_kwargs for response in responses for block in blocks(response)]
+    assert len([arguments for arguments in shown if isinstance(arguments, str)]) > 3
+    assert shown[-1] == {"a": 19, "b": "x"}
+    assert len({block.tool_call_id for response in responses for block in blocks(response)}) == 1
+    assert all(response.delta == "" for response in responses)
+
+
+def test_call_that_was_cut_shows_until_it_is_known_to_be():
+    responses = list(chat_responses(written({"a": 19, "b": "x"}, cut=50, step=3), "m"))
+    assert blocks(responses[-3])
+    assert blocks(responses[-1]) == []
+    (invalid,) = responses[-1].message.additional_kwargs["invalid_tool_calls"]
+    assert invalid["id"] == blocks(responses[-3])[0].tool_call_id
+
+
+def test_call_without_arguments_yet_cannot_run():
+    (response, *_) = chat_responses(WrittenTurn([ToolCallDelta("c1", "add", "")]), "m")
+    assert blocks(response)[0].tool_kwargs == "{"
+    assert tool_selections(response.message) == []
+
+
+def test_message_of_a_stream_that_was_left_is_an_invalid_call_in_a_history():
+    (response, *_) = chat_responses(WrittenTurn([ToolCallDelta("c1", "add", '{"a": 1}')]), "m")
+    calls, (invalid,) = calls_of(response.message)
+    assert calls == ()
+    assert (invalid.id, invalid.name, invalid.error.partition(":")[0]) == ("c1", "add", "truncated")
 
 
 @pytest.mark.parametrize("delta", [None, "x"])

@@ -250,6 +250,18 @@ def test_function_mode_forces_a_tool_call(predict, scripted):
     assert engine.requests[0].constraint == free_engine.requests[0].constraint
 
 
+@pytest.mark.parametrize("first", ["name", "arguments"])
+def test_function_mode_streams_objects_that_grow(first, scripted):
+    call = {"name": "Port", "arguments": json.loads(REPLY)}
+    written = json.dumps(call if first == "name" else dict(reversed(call.items())))
+    llm, _ = scripted([f"<tool_call>\n{written}\n</tool_call>"], pydantic_program_mode="function")
+    *partials, last = llm.stream_structured_predict(Port, PROMPT, place="Brest")
+    assert last == PORT
+    sizes = [len(str(partial.model_dump(exclude_none=True))) for partial in partials]
+    assert sizes == sorted(sizes)
+    assert any(partial.boats and partial.boats[0].get("crew") == ["Jo"] for partial in partials)
+
+
 @every_way
 def test_function_mode_tells_of_a_call_that_was_cut(predict, scripted):
     llm, _ = scripted([CALLED], pydantic_program_mode="function")

@@ -11,7 +11,7 @@ from llama_index.core.agent.workflow import AgentStream, FunctionAgent, ToolCall
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from llama_index_hermes import HermesLLM
 from tests.llama_index.endpoints import CHAT
@@ -43,7 +43,14 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-TOOLS = [FunctionTool.from_defaults(get_weather), FunctionTool.from_defaults(add)]
+class Numbers(BaseModel):
+    """Arguments that end, whatever model writes them."""
+
+    a: int = Field(ge=0, le=99)
+    b: int = Field(ge=0, le=99)
+
+
+TOOLS = [FunctionTool.from_defaults(get_weather), FunctionTool.from_defaults(add, fn_schema=Numbers)]
 
 
 @pytest.fixture(scope="module")
