@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes_runtime.engines.base import GenerationRequest, SamplingParams
-from hermes_runtime.engines.local.engine import EngineLimits, LocalEngine, affordable_slots
+from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
+from hermes_runtime.engines.local.limits import EngineLimits, affordable_tokens
 from hermes_runtime.errors import DeviceMemoryError, EngineError, GenerationTimeoutError
 from hermes_runtime.grammar import build_grammar
 from tests.mistral import IM_END
@@ -338,12 +339,10 @@ def test_many_mixed_requests_a_third_cancelled(engine, oracle):
     assert finished == 40
 
 
-def test_slots_are_as_many_as_memory_allows(mistral_tokenizer, monkeypatch):
-    checkpoint = small_checkpoint(mistral_tokenizer)
+def test_the_cache_takes_half_of_the_free_memory(mistral_tokenizer, monkeypatch):
     token_bytes = 2 * 2 * 2 * 16 * 4  # keys and values, layers, heads, width, float32
-    monkeypatch.setattr("hermes_runtime.engines.local.engine.free_bytes", lambda _: 2 * 3 * 512 * token_bytes)
-    assert affordable_slots(checkpoint, 512) == 3
-    assert affordable_slots(checkpoint, 10**6) == 1
+    monkeypatch.setattr("hermes_runtime.engines.local.limits.free_bytes", lambda _: 2 * 700 * token_bytes)
+    assert affordable_tokens(small_checkpoint(mistral_tokenizer)) == 700
 
 
 def test_closed_engine_refuses_and_ends_what_waits(mistral_tokenizer):

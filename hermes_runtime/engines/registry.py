@@ -12,12 +12,23 @@ from hermes_runtime.engines.base import Engine
 from hermes_runtime.errors import InvalidRequestError
 
 
-def _local(model: str, *, context_window: int | None = None, **options: Any) -> Engine:
+def _local(
+    model: str, *, context_window: int | None = None, engine_options: Mapping[str, Any] | None = None, **options: Any
+) -> Engine:
     # Imported on first use: torch takes seconds that `import langchain_hermes` must not cost.
     from hermes_runtime.engines.local.engine import LocalEngine  # noqa: PLC0415
+    from hermes_runtime.engines.local.limits import EngineLimits  # noqa: PLC0415
     from hermes_runtime.engines.local.loader import load_checkpoint  # noqa: PLC0415
 
-    return LocalEngine(load_checkpoint(model, **options), context_window=context_window)
+    limits = EngineLimits(**(engine_options or {}))
+    return LocalEngine(load_checkpoint(model, **options), context_window=context_window, limits=limits)
+
+
+def _generate(model: str, *, context_window: int | None = None, **options: Any) -> Engine:
+    from hermes_runtime.engines.local.generate import GenerateEngine  # noqa: PLC0415 - as above
+    from hermes_runtime.engines.local.loader import load_checkpoint  # noqa: PLC0415
+
+    return GenerateEngine(load_checkpoint(model, **options), context_window=context_window)
 
 
 def _server(model: str, *, engine_options: Mapping[str, Any] | None = None, **options: Any) -> Engine:
@@ -41,9 +52,12 @@ class _Kind:
     engine_options: frozenset[str] | None = frozenset()  # None: whatever the engine's own library knows
 
 
+_LOCAL_OPTIONS = frozenset({"device", "kernel", "context_window"})
+_LIMITS = frozenset({"slots", "waiting", "chunk", "patience", "draft"})
 _SERVER_OPTIONS = frozenset({"served_model", "headers", "extra_body", "connect_timeout", "idle_timeout", "retry_delay"})
 _KINDS = {
-    "local": _Kind(_local, frozenset({"device", "kernel", "context_window"})),
+    "local": _Kind(_local, _LOCAL_OPTIONS, engine_options=_LIMITS),
+    "generate": _Kind(_generate, _LOCAL_OPTIONS),
     "vllm": _Kind(_vllm, frozenset({"context_window"}), engine_options=None),
     "server": _Kind(
         _server, frozenset({"base_url", "api_key", "max_retries", "context_window"}), engine_options=_SERVER_OPTIONS
@@ -62,10 +76,12 @@ def load_engine(model: str, *, engine: str = "local", **options: Any) -> Engine:
 
     Args:
         model: A hub id, a local folder, or `"tiny-hermes"`, the embedded checkpoint.
-        engine: `"local"`; `"vllm"`, which is vLLM in this process; or `"server"`, which a `base_url` chooses by itself.
+        engine: `"local"`; `"generate"`, transformers' own loop, one request at a time; `"vllm"`, which is vLLM in this
+            process; or `"server"`, which a `base_url` chooses by itself.
         **options: None means the engine's choice. `context_window` is for every engine; `device` and `kernel` are for
-            `local`; `base_url`, `api_key` and `max_retries` for `server`; `engine_options`, a dict, holds what
-            `ServerEngine` or vLLM's `AsyncEngineArgs` take beside these.
+            `local` and `generate`; `base_url`, `api_key` and `max_retries` for `server`; `engine_options`, a dict,
+            holds the fields of `EngineLimits` for `local`, and what `ServerEngine` or vLLM's `AsyncEngineArgs` take
+            beside these.
 
     Raises:
         InvalidRequestError: An unknown engine, kernel, device or option.

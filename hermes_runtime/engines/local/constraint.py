@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, __version__
-from llguidance.hf import from_tokenizer
+from llguidance import LLMatcher, LLParserLimits, __version__
 from transformers import LogitsProcessor
 
+from hermes_runtime.engines.local.constraint_tokens import constraint_tokenizer
+from hermes_runtime.engines.local.exponents import ExponentBound
 from hermes_runtime.errors import EngineError, InvalidRequestError
 
 # Completions of one grammar share its lexer, which remembers every state it has met at one to two kilobytes each
@@ -56,11 +57,10 @@ class ConstraintCompiler:
             raise InvalidRequestError("a constraint needs an end-of-turn id, and this tokenizer names none")
         self.vocab_columns = vocab_columns
         try:
-            self._tokenizer: LLTokenizer = from_tokenizer(
-                tokenizer, n_vocab=vocab_columns, eos_token=list(self.end_ids)
-            )
+            self._tokenizer, tokens = constraint_tokenizer(tokenizer, vocab_columns, self.end_ids)
         except ValueError as error:
             raise InvalidRequestError(f"this tokenizer cannot be constrained: {error}") from error
+        self._exponents = ExponentBound(tokens)
         self._capacity = capacity
         self._kept: OrderedDict[str, tuple[LLMatcher, int]] = OrderedDict()
         self._lock = threading.Lock()
@@ -81,7 +81,7 @@ class ConstraintCompiler:
             while len(self._kept) > self._capacity:
                 self._kept.popitem(last=False)
             state = start.deep_copy()
-        return Constraint(state, self.vocab_columns, self.end_ids)
+        return Constraint(state, self.vocab_columns, self.end_ids, self._exponents)
 
     def _compiled(self, grammar: str) -> LLMatcher:
         text = grammar.replace(_LAYOUT, _LAYOUT + _ESCAPES) if _KNOWS_ESCAPES else grammar
@@ -94,12 +94,15 @@ class ConstraintCompiler:
 class Constraint:
     """Where one completion stands in its grammar. Made by `ConstraintCompiler.compile`; for one thread at a time."""
 
-    __slots__ = ("_accepted", "_bits", "_end_ids", "_ended", "_matcher", "vocab_columns")
+    __slots__ = ("_accepted", "_bits", "_end_ids", "_ended", "_exponents", "_matcher", "vocab_columns")
 
-    def __init__(self, matcher: LLMatcher, vocab_columns: int, end_ids: tuple[int, ...]) -> None:
+    def __init__(
+        self, matcher: LLMatcher, vocab_columns: int, end_ids: tuple[int, ...], exponents: ExponentBound
+    ) -> None:
         self._matcher = matcher
         self._end_ids = end_ids
-        self._accepted = 0
+        self._exponents = exponents
+        self._accepted: list[int] = []
         # The end is kept here and never given to the matcher, which counts it or not depending on how it came to stop.
         self._ended = False
         self._bits = torch.empty(words_per_row(vocab_columns), dtype=torch.int32)
@@ -143,6 +146,7 @@ class Constraint:
             return
         self._matcher.unsafe_compute_mask_ptr(bits.data_ptr(), bits.numel() * bits.element_size())
         self._raise_on_error()
+        self._exponents.narrow(self._accepted, bits.numpy().view("uint32"))
 
     def accept(self, ids: Sequence[int]) -> None:
         """Move past ids that were chosen.
@@ -152,15 +156,15 @@ class Constraint:
         """
         text, end = self._split(ids)
         count = self._matcher.try_consume_tokens(text) if text and not self._ended else 0
-        self._accepted += count
+        self._accepted += text[:count]
         self._raise_on_error()
         if count == len(text) and end and not self._ended and self.may_finish:
             self._ended = True
-            self._accepted += 1
+            self._accepted += end
             count += 1
         if count < len(ids):
             raise EngineError(
-                f"the constraint does not allow token {ids[count]} after {self._accepted} accepted tokens"
+                f"the constraint does not allow token {ids[count]} after {len(self._accepted)} accepted tokens"
             )
 
     def allowed(self, ids: Sequence[int]) -> int:
@@ -192,11 +196,11 @@ class Constraint:
             ValueError: Fewer ids were accepted.
             EngineError: The parser gave up.
         """
-        if not 0 <= count <= self._accepted:
-            raise ValueError(f"cannot take back {count} of {self._accepted} accepted tokens")
+        if not 0 <= count <= len(self._accepted):
+            raise ValueError(f"cannot take back {count} of {len(self._accepted)} accepted tokens")
         if not count:
             return
-        self._accepted -= count
+        del self._accepted[-count:]
         if self._ended:
             self._ended = False
             count -= 1

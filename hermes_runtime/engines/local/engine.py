@@ -7,47 +7,55 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
 
 from hermes_runtime.engines.base import GenerationRequest
+from hermes_runtime.engines.local.attention import PassAbandonedError, use_slot_attention
 from hermes_runtime.engines.local.constraint import ConstraintCompiler
-from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window, close_at_exit
+from hermes_runtime.engines.local.costs import PassCosts
+from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window
+from hermes_runtime.engines.local.limits import DEFAULT_LIMITS, EngineLimits, affordable_tokens
 from hermes_runtime.engines.local.loader import LoadedCheckpoint
-from hermes_runtime.engines.local.memory import free_bytes
-from hermes_runtime.engines.local.pool import Placement, SlotPool
+from hermes_runtime.engines.local.pool import Placement, SlotPool, rounded
+from hermes_runtime.engines.local.process import close_at_exit, open_channel, refusal
 from hermes_runtime.engines.local.sequence import Sequence
 from hermes_runtime.engines.local.slots import SlotCache, SlotRow
-from hermes_runtime.engines.stream import DeltaChannel, StreamedGeneration
+from hermes_runtime.engines.stream import StreamedGeneration
 from hermes_runtime.errors import ContextWindowExceededError, DeviceMemoryError, EngineError, HermesError
+
+_LEAST_CHUNK = 16
+_LESS = 0.75  # of the memory that the cache may take, once it was too much
+_NO_MASK = torch.empty(1, 1, 1, 1)  # of four dimensions, so that transformers makes none; a packed pass has its own
 
 
 @dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """Bounds of the running batch.
+class _Step:
+    """What a pass adds to one sequence.
 
     Attributes:
-        slots: Sequences in the cache, running or kept as prefixes; fewer where memory is short, see `affordable_slots`.
-        waiting: Requests in the queue; one more is refused.
-        chunk: Prompt tokens computed in one pass, so that a long prompt does not freeze the other streams.
-        draft: Drafted tokens verified in one pass; 0 drafts nothing.
+        sequence: It.
+        row: Its next tokens, prompt or draft included.
+        logits: How many rows of logits are asked for: after a prompt's last token and after each drafted one.
     """
 
-    slots: int = 8
-    waiting: int = 1024
-    chunk: int = 256
-    draft: int = 16
+    sequence: Sequence
+    row: SlotRow
+    logits: int
 
-
-# Of the memory that is free when the weights are loaded; the rest is for the passes themselves and for everybody else.
-_CACHE_SHARE = 0.5
-# Rows of up to this many new tokens share a pass; longer ones run alone, because shorter rows are padded to them.
-_SHORT = 8
+    @classmethod
+    def of(cls, sequence: Sequence, room: int) -> _Step:
+        """Take all that is pending and the draft, or else as much of a prompt as there is room for."""
+        pending = sequence.ids[sequence.cached :]
+        is_whole = len(pending) <= room
+        new = (*pending, *sequence.draft) if is_whole else pending[:room]
+        row = SlotRow(_placed(sequence).slot.index, sequence.cached, tuple(new))
+        return cls(sequence, row, 1 + len(sequence.draft) if is_whole else 0)
 
 
 class LocalEngine:
@@ -62,12 +70,14 @@ class LocalEngine:
         InvalidRequestError: The context window is larger than the checkpoint's, or not positive.
     """
 
+    keeps_constraints = True
+
     def __init__(
         self,
         checkpoint: LoadedCheckpoint,
         *,
         context_window: int | None = None,
-        limits: EngineLimits = EngineLimits(),
+        limits: EngineLimits = DEFAULT_LIMITS,
     ) -> None:
         config = checkpoint.model.config
         self.tokenizer = checkpoint.tokenizer
@@ -79,18 +89,25 @@ class LocalEngine:
         self._limits = limits
         self._vocabulary_size = len(self.tokenizer)
         self._constraints = ConstraintCompiler(self.tokenizer, config.vocab_size, end_ids=checkpoint.eos_ids)
+        # One conversation of full length must fit, whatever is free: a long prompt then fails by itself, if at all.
+        self._least_tokens = rounded(self.context_window)
         self._cache = SlotCache(
             config.num_hidden_layers,
             longest=self.context_window,
+            tokens=max(affordable_tokens(checkpoint), self._least_tokens),
             window=getattr(config, "sliding_window", None),
             device=torch.device(checkpoint.device),
+            dtype=checkpoint.model.dtype,
         )
-        self._pool = SlotPool(min(limits.slots, affordable_slots(checkpoint, self.context_window)))
+        use_slot_attention(checkpoint.model)
+        self._chunk = limits.chunk_on(torch.device(checkpoint.device))
+        self._costs = PassCosts()
+        self._pool = SlotPool(limits.slots)
         self._running: list[Sequence] = []
         self._waiting: deque[Sequence] = deque()
         self._inbox: queue.SimpleQueue[Sequence | None] = queue.SimpleQueue()
         self._queued = 0
-        self._is_closed = False
+        self._is_closed = self._is_left_behind = False
         self._lock = threading.Lock()
         self._worker = threading.Thread(target=self._work, name=f"hermes-{self.model_name}", daemon=True)
         self._worker.start()
@@ -98,10 +115,12 @@ class LocalEngine:
 
     def submit(self, request: GenerationRequest) -> StreamedGeneration:
         """Queue a request; see `Engine.submit`."""
+        if self._is_closed:
+            raise refusal(self.model_name, is_left_behind=self._is_left_behind)
         prompt_length = len(request.prompt_ids)
         if prompt_length >= self.context_window:
             raise ContextWindowExceededError(prompt_length, self.context_window)
-        channel = DeltaChannel()
+        channel = open_channel()
         room = self.context_window - prompt_length
         sequence = Sequence(
             request,
@@ -116,7 +135,7 @@ class LocalEngine:
         )
         with self._lock:
             if self._is_closed:
-                raise EngineError(f"the engine of {self.model_name!r} is closed; load it again")
+                raise refusal(self.model_name, is_left_behind=self._is_left_behind)
             if self._queued >= self._limits.waiting:
                 raise EngineError(f"{self._queued} requests wait already, which is the limit; try again later")
             self._queued += 1
@@ -132,6 +151,11 @@ class LocalEngine:
         if threading.current_thread() is not self._worker:
             self._worker.join()
 
+    def leave_behind(self) -> None:
+        """Take note, in a forked child, that the worker is not here."""
+        self._lock = threading.Lock()
+        self._is_closed = self._is_left_behind = True
+
     @property
     def is_closed(self) -> bool:
         """Whether `close` was called."""
@@ -146,8 +170,8 @@ class LocalEngine:
             self._receive()
             self._drop_unwanted()
             self._admit()
-            for group in self._schedule():
-                self._guarded(group, partial(self._forward, group))
+            if planned := self._schedule():
+                self._run(planned)
         for sequence in (*self._running, *self._waiting, *self._drained()):
             sequence.finish("cancelled")
         del self._checkpoint, self._cache
@@ -179,84 +203,157 @@ class LocalEngine:
                     self._end(sequence)
 
     def _admit(self) -> None:
-        while self._waiting:
-            placement = self._pool.place(self._waiting[0].request.prompt_ids)
-            if placement is None:
+        for sequence in list(self._waiting):
+            if not self._has_room(sequence):
                 return
-            sequence = self._waiting.popleft()
-            with self._lock:
-                self._queued -= 1
-            self._running.append(sequence)
-            sequence.placement = placement
-            self._guarded([sequence], partial(self._begin, sequence, placement))
+            placement = self._pool.place(sequence.ids)
+            if placement is not None:
+                self._waiting.remove(sequence)
+                with self._lock:
+                    self._queued -= 1
+                self._running.append(sequence)
+                self._begin(sequence, placement)
+            elif self._pool.is_full:
+                return  # otherwise it waits for a prefix that is being computed, and those behind it need not
 
     def _begin(self, sequence: Sequence, placement: Placement) -> None:
-        if placement.copy_from is not None:
-            self._cache.copy_prefix(placement)
-        sequence.begin(placement.cached)
-
-    def _schedule(self) -> list[list[Sequence]]:
-        """Return groups of sequences, each for one pass: all short rows together, and one long row."""
-        short = [sequence for sequence in self._running if sequence.pending + len(sequence.draft) <= _SHORT]
-        long = [sequence for sequence in self._running if sequence.pending + len(sequence.draft) > _SHORT]
-        short.sort(key=_slot)
-        groups = [short] if short else []
-        if long:
-            groups.append([long[0]])
-            self._running.remove(long[0])  # to the end of the line: long prompts take turns
-            self._running.append(long[0])
-        return groups
-
-    def _guarded(self, group: list[Sequence], work: Callable[[], None]) -> None:
-        """Do work for some sequences; an error of it is theirs alone."""
+        sequence.placement = placement
         try:
-            work()
+            self._fit()
+            is_there = placement.copy_from is None or self._pool.holds(placement.copy_from)
+            if is_there and placement.copy_from is not None:
+                self._cache.copy_prefix(placement)
+        except Exception as error:  # noqa: BLE001 - as in `_run`
+            self._fail(sequence, as_typed_error(error))
+        else:
+            sequence.start(placement.cached if is_there else 0)
+
+    def _has_room(self, sequence: Sequence) -> bool:
+        running = [*self._running, sequence]
+        return len(running) == 1 or len(running) * self._row_length(running) <= self._cache.tokens
+
+    def _row_length(self, running: list[Sequence]) -> int:
+        """Return how long rows must be for the next pass; all rows of the cache are as long as its longest."""
+        longest = max(len(sequence.ids) for sequence in running) + self._limits.draft + 1
+        return rounded(min(longest, self.context_window))
+
+    def _fit(self) -> None:
+        """Make room for the next pass: let idle slots go, and where that is not enough, the youngest sequence wait."""
+        length = self._row_length(self._running)
+        if self._pool.rows * max(length, self._cache.length) <= self._cache.tokens:
+            return
+        while len(self._running) > 1 and len(self._running) * length > self._cache.tokens:
+            self._pause(max(self._running, key=lambda sequence: _placed(sequence).slot.last_used))
+            length = self._row_length(self._running)
+        rows, length = self._pool.keep(self._cache.tokens, length)
+        if rows == list(range(self._cache.slots)) and length >= self._cache.length:
+            return
+        try:
+            self._cache.reshape(rows, length)
+        except Exception:  # noqa: BLE001 - mostly memory that ran out halfway; all that was kept can be computed again
+            self._cache.clear()
+            self._pool.forget()
+            for sequence in self._running:
+                sequence.cached = 0
+
+    def _pause(self, sequence: Sequence) -> None:
+        self._running.remove(sequence)
+        self._pool.release(_placed(sequence).slot, sequence.ids[: sequence.cached])
+        sequence.pause()
+        self._waiting.appendleft(sequence)
+        with self._lock:
+            self._queued += 1
+
+    def _schedule(self) -> list[_Step]:
+        """Return what the next pass computes: a token and its draft of every stream, and a chunk of the prompts."""
+        if self._running:
+            self._fit()
+        prompts = [sequence for sequence in self._running if sequence.pending > 1]
+        streams = [sequence for sequence in self._running if sequence.pending == 1]
+        price = self._costs.price(len(streams))
+        steps = [_Step.of(sequence, 1) for sequence in streams if self._plans_draft(sequence, price)]
+        room = self._chunk_beside(len(streams))
+        for sequence in prompts:
+            if room > 0 and (sequence.pending > room or self._plans_draft(sequence, price)):
+                steps.append(_Step.of(sequence, room))
+                room -= len(steps[-1].row.ids)
+        if prompts and prompts[0] in self._running:  # to the end of the line: long prompts take turns
+            self._running.remove(prompts[0])
+            self._running.append(prompts[0])
+        return sorted(steps, key=lambda step: step.row.slot)
+
+    def _plans_draft(self, sequence: Sequence, price: float) -> bool:
+        try:
+            sequence.plan_draft(price)
+        except Exception as error:  # noqa: BLE001 - as in `_run`
+            self._end(sequence, as_typed_error(error))
+            return False
+        return True
+
+    def _chunk_beside(self, streams: int) -> int:
+        affordable = self._costs.tokens_within(self._limits.patience) if streams else None
+        return self._chunk if affordable is None else max(_LEAST_CHUNK, min(affordable, self._chunk))
+
+    def _run(self, steps: list[_Step], *, is_retry: bool = False) -> None:
+        """Compute a pass. Where it fails, each sequence runs alone, so that an error fails only whom it concerns."""
+        start = time.perf_counter()
+        try:
+            logits = self._computed(steps)
+        except PassAbandonedError:
+            return
         except Exception as error:  # noqa: BLE001 - whatever broke belongs to these requests; the others go on
             failure = as_typed_error(error)
-            if isinstance(failure, DeviceMemoryError):
-                self._pool.shrink()
-            self._fail(group, failure)
+        else:
+            for step, rows in zip(steps, logits, strict=True):
+                self._advance(step, rows)
+            self._costs.note(sum(len(step.row.ids) for step in steps), time.perf_counter() - start)
+            return
+        if isinstance(failure, DeviceMemoryError) and not is_retry:
+            self._cache.tokens = max(int(self._cache.tokens * _LESS), self._least_tokens)
+        if len(steps) == 1:
+            self._fail(steps[0].sequence, failure)
+            return
+        del failure  # it holds the tensors of the failed pass
+        for step in steps:
+            self._run([step], is_retry=True)
 
-    def _forward(self, group: list[Sequence]) -> None:
-        rows = [self._row(sequence) for sequence in group]
-        inputs = self._cache.prepare(rows)
-        # A prompt's last chunk, and every short row, needs logits after its last token and after each drafted one.
-        wanted = inputs.input_ids.shape[1] if len(rows) > 1 else len(group[0].draft) + 1
+    def _computed(self, steps: list[_Step]) -> list[torch.Tensor]:
+        """Run the model; return the logits that each step asks for, (rows, columns)."""
+        packed = self._cache.prepare([step.row for step in steps], lambda: self._is_wanted(steps))
+        ends = accumulate(len(step.row.ids) for step in steps)
+        kept = [position for step, end in zip(steps, ends, strict=True) for position in range(end - step.logits, end)]
         model: Any = self._checkpoint.model
         logits = model(
-            inputs.input_ids,
-            attention_mask=inputs.attention_mask,
-            position_ids=inputs.position_ids,
+            packed.input_ids,
+            attention_mask=_NO_MASK,
+            position_ids=packed.position_ids,
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=wanted,
-        ).logits
-        for index, (sequence, row) in enumerate(zip(group, rows, strict=True)):
-            sequence.note_prompt_computed(row.end)
-            if row.end < len(sequence.ids) + len(sequence.draft):
-                sequence.cached = row.end
-                continue
-            last = len(row.ids) - inputs.input_ids.shape[1] + logits.shape[1]
-            self._settle(sequence, logits[index, last - len(sequence.draft) - 1 : last].float())
+            logits_to_keep=torch.tensor(kept, device=packed.input_ids.device, dtype=torch.long),
+            packed=packed,
+        ).logits[0]
+        return list(logits.float().split([step.logits for step in steps]))
 
-    def _row(self, sequence: Sequence) -> SlotRow:
-        pending = sequence.ids[sequence.cached :]
-        new = pending[: self._limits.chunk] if len(pending) > self._limits.chunk else pending + sequence.draft
-        return SlotRow(_slot(sequence), sequence.cached, tuple(new))
+    def _is_wanted(self, steps: list[_Step]) -> bool:
+        return not self._is_closed and any(step.sequence.is_wanted for step in steps)
 
-    def _settle(self, sequence: Sequence, logits: torch.Tensor) -> None:
+    def _advance(self, step: _Step, logits: torch.Tensor) -> None:
+        sequence = step.sequence
+        sequence.note_prompt_computed(step.row.end)
+        if not step.logits:
+            sequence.cached = step.row.end
+            return
         try:
             sequence.settle(logits)
-        except Exception as error:  # noqa: BLE001 - as in `_guarded`
+        except Exception as error:  # noqa: BLE001 - as in `_run`
             self._end(sequence, as_typed_error(error))
         else:
             if sequence.finish_reason is not None:
                 self._end(sequence)
 
-    def _fail(self, group: list[Sequence], error: HermesError) -> None:
-        for sequence in group:
-            sequence.cached = 0  # what the slot holds now is in doubt
-            self._end(sequence, error)
+    def _fail(self, sequence: Sequence, error: HermesError) -> None:
+        sequence.cached = 0  # what the slot holds now is in doubt
+        self._end(sequence, error)
 
     def _end(self, sequence: Sequence, error: HermesError | None = None) -> None:
         """Take a sequence out; its slot stays as a prefix for others."""
@@ -273,19 +370,6 @@ class LocalEngine:
             sequence.channel.fail(error)
 
 
-def affordable_slots(checkpoint: LoadedCheckpoint, context_window: int) -> int:
-    """Return how many conversations of full length fit the memory that is free, at least one.
-
-    A token takes two vectors per layer and key-value head: 128 KiB for Mistral 7B in 16 bits.
-    """
-    config = checkpoint.model.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    token_bytes = 2 * config.num_hidden_layers * heads * width * checkpoint.model.dtype.itemsize
-    room = int(free_bytes(torch.device(checkpoint.device)) * _CACHE_SHARE)
-    return max(1, int(room // (token_bytes * context_window)))
-
-
-def _slot(sequence: Sequence) -> int:
+def _placed(sequence: Sequence) -> Placement:
     assert sequence.placement is not None
-    return sequence.placement.slot.index
+    return sequence.placement

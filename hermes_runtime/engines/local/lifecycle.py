@@ -1,17 +1,11 @@
-"""What every engine over a local checkpoint does alike: bound its context, name its failures, end with the process."""
+"""What every engine over a local checkpoint does alike: bound its context and name its failures."""
 
 from __future__ import annotations
 
-import atexit
-import weakref
-
 import torch
 
-from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.local.loader import LoadedCheckpoint
 from hermes_runtime.errors import DeviceMemoryError, EngineError, HermesError, InvalidRequestError
-
-_OPEN_ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 def bounded_context_window(checkpoint: LoadedCheckpoint, asked: int | None) -> int:
@@ -42,14 +36,3 @@ def as_typed_error(error: Exception) -> HermesError:
         failure = EngineError(f"generation failed: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure
-
-
-def close_at_exit(engine: Engine) -> None:
-    """Close an engine when the interpreter ends: a thread that is inside torch then would crash the process."""
-    _OPEN_ENGINES.add(engine)
-
-
-@atexit.register
-def _close_open_engines() -> None:
-    for engine in list(_OPEN_ENGINES):
-        engine.close()

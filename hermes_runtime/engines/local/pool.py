@@ -12,6 +12,12 @@ import numpy.typing as npt
 Ids = npt.NDArray[np.int64]
 # Waiting for another prompt to be computed pays when it saves more tokens than a few decoding passes cost.
 _WORTH_WAITING = 32
+_LENGTH_STEP = 256
+
+
+def rounded(length: int) -> int:
+    """Round a length up to the steps in which rows of the cache grow."""
+    return -(-length // _LENGTH_STEP) * _LENGTH_STEP
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +66,16 @@ class SlotPool:
         self._slots: list[Slot] = []
         self._clock = count(1)
 
+    @property
+    def rows(self) -> int:
+        """How many slots there are, idle ones included."""
+        return len(self._slots)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many sequences run as may."""
+        return sum(slot.is_busy for slot in self._slots) >= self._size
+
     def place(self, prompt: Sequence[int]) -> Placement | None:
         """Find a slot for a prompt, or None while all are busy or a running prompt is about to compute most of it.
 
@@ -68,7 +84,7 @@ class SlotPool:
         """
         ids = np.asarray(prompt, np.int64)
         idle = [slot for slot in self._slots if not slot.is_busy]
-        if len(self._slots) - len(idle) >= self._size:
+        if self.is_full:
             return None
         donor = max(self._slots, key=lambda slot: _common_prefix(slot.ids, ids), default=None)
         # The last token is always computed: its logits are what the first new token is drawn from.
@@ -87,9 +103,37 @@ class SlotPool:
         slot.is_busy = False
         slot.last_used = next(self._clock)
 
-    def shrink(self) -> None:
-        """Run one sequence less at a time from now on, but at least one."""
-        self._size = max(1, min(self._size, len(self._slots)) - 1)
+    def keep(self, tokens: int, length: int) -> tuple[list[int], int]:
+        """Evict idle slots, the least recently used first, until all rows together hold at most `tokens`.
+
+        Args:
+            tokens: What the memory holds; busy slots stay whatever it is.
+            length: Least length of a row.
+
+        Returns:
+            The former rows of the slots that are left, in their new order, and how long the longest must be.
+        """
+        kept = [slot for slot in self._slots if slot.is_busy]
+        idle = [slot for slot in self._slots if not slot.is_busy and len(slot.ids)]
+        for slot in sorted(idle, key=lambda slot: slot.last_used, reverse=True):
+            longest = max(length, rounded(len(slot.ids)))
+            if (len(kept) + 1) * longest <= tokens:
+                kept.append(slot)
+                length = longest
+        self._slots = sorted(kept, key=lambda slot: slot.index)
+        rows = [slot.index for slot in self._slots]
+        for row, slot in enumerate(self._slots):
+            slot.index = row
+        return rows, length
+
+    def forget(self) -> None:
+        """Take note that the cache holds nothing any more."""
+        for slot in self._slots:
+            slot.ids = slot.ids[:0]
+
+    def holds(self, slot: Slot) -> bool:
+        """Whether a slot was not evicted."""
+        return slot in self._slots
 
     def _vacant(self, idle: Sequence[Slot], donor: Slot | None) -> Slot:
         if len(self._slots) < self._size:

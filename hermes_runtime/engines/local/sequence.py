@@ -52,6 +52,7 @@ class Sequence:
         self.draft: list[int] = []
         self.placement: Placement | None = None
         self.cached = 0
+        self.reused = 0
         self.finish_reason: FinishReason | None = None
         self._certain = 0
         self._constraint = constraint
@@ -83,6 +84,11 @@ class Sequence:
         """Whether the reader asked to stop."""
         return self.channel.is_cancelled
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for the result."""
+        return not self.is_cancelled and time.monotonic() <= self._deadline
+
     def check_deadline(self) -> None:
         """Raise once time is up.
 
@@ -92,10 +98,21 @@ class Sequence:
         if time.monotonic() > self._deadline:
             raise GenerationTimeoutError(f"no complete answer within {self.request.timeout:g} seconds")
 
-    def begin(self, cached: int) -> None:
-        """Start after the tokens of the prompt that the slot holds already."""
+    def start(self, cached: int) -> None:
+        """Go on after the tokens that the slot holds."""
         self.cached = cached
-        self._plan_draft()
+        if len(self.ids) == len(self.request.prompt_ids):
+            self.reused = cached
+
+    def pause(self) -> None:
+        """Give the slot up; what it held is computed again elsewhere."""
+        self.placement, self.cached, self.draft = None, 0, []
+
+    def plan_draft(self, price: float) -> None:
+        """Choose the draft of the next pass; see `Drafter.draft`."""
+        room = self._limit - len(self.ids) - 1
+        draft, certain = self._drafter.draft(self.ids, price)
+        self.draft, self._certain = draft[:room], min(certain, room)
 
     def note_prompt_computed(self, end: int) -> None:
         """Let other prompts share what is computed of this one, while it still is one."""
@@ -124,7 +141,7 @@ class Sequence:
                 break
         self.cached += right
         self._drafter.learn(right)
-        self._plan_draft()
+        self.draft, self._certain = [], 0
 
     def finish(self, reason: FinishReason | None = None) -> None:
         """End the stream, by default for the reason that the last token gave."""
@@ -136,16 +153,7 @@ class Sequence:
     def usage(self) -> Usage:
         """Token counts so far."""
         prompt = len(self.request.prompt_ids)
-        cached = 0 if self.placement is None else self.placement.cached
-        return Usage(prompt, len(self.ids) - prompt, cached)
-
-    def _plan_draft(self) -> None:
-        self.draft, self._certain = [], 0
-        if self.finish_reason is not None:
-            return
-        room = self._limit - len(self.ids) - 1
-        draft, certain = self._drafter.draft(self.ids)
-        self.draft, self._certain = draft[:room], min(certain, room)
+        return Usage(prompt, len(self.ids) - prompt, self.reused)
 
     def _sample(self, row: torch.Tensor) -> int:
         seen = cast("torch.LongTensor", self._seen[:, : len(self.ids)].to(row.device))

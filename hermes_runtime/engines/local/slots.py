@@ -1,4 +1,4 @@
-"""The KV cache of several sequences, one slot (row) each, of different lengths and without padding to align them.
+"""The KV cache of several sequences, one slot (row) each, of different lengths.
 
 Sequences own their lengths; the cache owns the tensors. Taking tokens back costs nothing: a slot is simply written
 again from an earlier position.
@@ -6,17 +6,17 @@ again from an earlier position.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
-from hermes_runtime.engines.local.pool import Placement
-
-_LENGTH_STEP = 256
+from hermes_runtime.engines.local.attention import PackedPass, Segment
+from hermes_runtime.engines.local.pool import Placement, rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,66 +39,59 @@ class SlotRow:
         return self.start + len(self.ids)
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInputs:
-    """Tensors of one forward pass over B rows of at most Q new tokens and at most K tokens in all.
-
-    Attributes:
-        input_ids: (B, Q) int64, rows padded on the right.
-        position_ids: (B, Q) int64.
-        attention_mask: (B, 1, Q, K) bool, True where a query sees a key.
-    """
-
-    input_ids: torch.Tensor
-    position_ids: torch.Tensor
-    attention_mask: torch.Tensor
-
-
 class SlotCache(Cache):
     """A `Cache` whose rows are slots.
 
     Args:
         layers: Number of decoder layers.
         longest: Upper bound on the tokens of a slot.
+        tokens: What all slots together should hold at most; may be changed.
         window: A query sees this many last tokens, itself included; None sees all.
         device: Where the tensors of a pass are made.
+        dtype: The model's.
     """
 
-    def __init__(self, layers: int, *, longest: int, window: int | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        layers: int,
+        *,
+        longest: int,
+        tokens: int,
+        window: int | None,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
         self._longest = longest
+        self.tokens = tokens
         self._window = window
         self._device = device
+        self._dtype = dtype
+        # One attention call for all short rows saves launches on a GPU; a CPU would read the longest slot for each.
+        self._joins_rows = device.type != "cpu"
         self.slots = 0
         self.length = 0
-        self.rows = slice(0, 0)
-        self.row_index: torch.Tensor | None = None
-        self.positions = torch.empty(0)
-        self.keys_length = 0
+        self.slot_index = self.positions = torch.empty(0, dtype=torch.long)
         self._layers = [_SlotLayer(self) for _ in range(layers)]
         super().__init__(layers=list(self._layers))
 
-    def prepare(self, rows: Sequence[SlotRow]) -> ModelInputs:
-        """Plan a forward pass; the model's next call writes the new keys and values of these rows."""
-        longest = max(len(row.ids) for row in rows)
-        self.keys_length = max(row.end for row in rows)
-        self._grow(max(row.slot for row in rows) + 1, self.keys_length)
-        slots = [row.slot for row in rows]
-        first = slots[0]
-        is_contiguous = slots == list(range(first, first + len(slots)))
-        # A slice is a view; any other choice of rows is copied by every layer of every pass.
-        self.rows = slice(first, first + len(slots))
-        self.row_index = None if is_contiguous else torch.tensor(slots, device=self._device)
-        ids = torch.tensor([[*row.ids, *(0,) * (longest - len(row.ids))] for row in rows], device=self._device)
-        step = torch.arange(longest, device=self._device)[None]
-        start = torch.tensor([[row.start] for row in rows], device=self._device)
-        is_new = step < torch.tensor([[len(row.ids)] for row in rows], device=self._device)
-        places = torch.where(is_new, start + step, start)  # padding repeats the first new token's view and is dropped
-        self.positions = torch.where(is_new, start + step, self.length)
-        keys = torch.arange(self.keys_length, device=self._device)
-        visible = keys[None, None] <= places[:, :, None]
-        if self._window is not None:
-            visible &= keys[None, None] > places[:, :, None] - self._window
-        return ModelInputs(ids, places, visible[:, None])
+    def prepare(self, rows: Sequence[SlotRow], is_wanted: Callable[[], bool] = lambda: True) -> PackedPass:
+        """Plan a forward pass; the model's next call writes the new keys and values of these rows.
+
+        Args:
+            rows: What is new, at most one row a slot, in the order of the slots.
+            is_wanted: See `PackedPass`.
+        """
+        self._grow(max(row.slot for row in rows) + 1, max(row.end for row in rows))
+        numbers = torch.tensor(
+            [
+                [token for row in rows for token in row.ids],
+                [position for row in rows for position in range(row.start, row.end)],
+                [row.slot for row in rows for _ in row.ids],
+            ],
+            device=self._device,
+        )
+        self.positions, self.slot_index = numbers[1], numbers[2]
+        return PackedPass(numbers[:1], numbers[1:2], numbers[2], tuple(self._segments(rows)), is_wanted)
 
     def copy_prefix(self, placement: Placement) -> None:
         """Give a slot the cached tokens of another."""
@@ -108,23 +101,73 @@ class SlotCache(Cache):
         for layer in self._layers:
             layer.copy(source, target, placement.cached)
 
+    def _segments(self, rows: Sequence[SlotRow]) -> Iterator[Segment]:
+        token = 0
+        for group in self._joined(rows):
+            new = len(group[0].ids)
+            first, length = 0, max(row.end for row in group)
+            if self._window is not None:
+                first = max(0, min(row.start for row in group) + 1 - self._window)
+            yield Segment(
+                tokens=slice(token, token + new * len(group)),
+                slots=slice(group[0].slot, group[-1].slot + 1),
+                keys=slice(first, length),
+                hidden=self._hidden(group, slice(first, length)),
+            )
+            token += new * len(group)
+
+    def _joined(self, rows: Sequence[SlotRow]) -> list[list[SlotRow]]:
+        """Split rows into runs of adjacent slots with equally many new tokens."""
+        if not self._joins_rows:
+            return [[row] for row in rows]
+        numbered = enumerate(rows)
+        return [
+            [row for _, row in run]
+            for _, run in groupby(numbered, lambda item: (item[1].slot - item[0], len(item[1].ids)))
+        ]
+
+    def _hidden(self, group: Sequence[SlotRow], seen: slice) -> torch.Tensor | None:
+        if len(group) == 1 and len(group[0].ids) == 1:
+            return None
+        start = torch.tensor([row.start for row in group], device=self._device)[:, None, None]
+        query = start + torch.arange(len(group[0].ids), device=self._device)[:, None]
+        key = torch.arange(seen.start, seen.stop, device=self._device)
+        is_hidden = key > query
+        if self._window is not None:
+            is_hidden |= key <= query - self._window
+        return torch.zeros(is_hidden.shape, dtype=self._dtype, device=self._device).masked_fill_(
+            is_hidden, float("-inf")
+        )[:, None]
+
+    def reshape(self, rows: Sequence[int], length: int) -> None:
+        """Keep some slots only, in this order, of a new length; the others' memory is free afterwards."""
+        for layer in self._layers:
+            layer.reshape(rows, length)
+        self.slots, self.length = len(rows), length
+
+    def clear(self) -> None:
+        """Forget all slots."""
+        for layer in self._layers:
+            layer.clear()
+        self.slots = self.length = 0
+
     def _grow(self, slots: int, length: int) -> None:
-        wanted = -(-length // _LENGTH_STEP) * _LENGTH_STEP
+        wanted = rounded(length)
         if slots <= self.slots and wanted <= self.length:
             return
-        self.slots = max(slots, self.slots)
-        # By half at least, so that a growing conversation is copied a bounded number of times.
+        slots = max(slots, self.slots)
         if wanted > self.length:
-            self.length = min(max(wanted, self.length + self.length // 2), max(wanted, self._longest))
+            # By half at least, so that a growing conversation is copied a bounded number of times; if memory allows.
+            generous = min(self.length + self.length // 2, self._longest, self.tokens // slots)
+            wanted = max(wanted, generous)
         for layer in self._layers:
-            layer.resize()
+            layer.resize(slots, max(wanted, self.length))
+        # Only now: where memory ran out halfway, the next pass asks again.
+        self.slots, self.length = slots, max(wanted, self.length)
 
 
 class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # the base class registers its subclasses
-    """Keys and values of one layer, (slots, heads, length + 1, head width).
-
-    The last column takes what padding writes.
-    """
+    """Keys and values of one layer, (slots, heads, length, head width)."""
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -134,48 +177,62 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # the base c
         self._owner = owner
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        owner = self._owner
-        _, heads, _, width = key_states.shape
-        self.keys = key_states.new_zeros(owner.slots, heads, owner.length + 1, width)
-        self.values = value_states.new_zeros(owner.slots, heads, owner.length + 1, value_states.shape[-1])
+        self.keys, self.values = (
+            new.new_zeros(self._owner.slots, new.shape[1], self._owner.length, new.shape[3])
+            for new in (key_states, value_states)
+        )
         self.is_initialized = True
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the new tokens, (1, heads, T, head width), and return all slots whole: attention picks its own."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        return self._write(self.keys, key_states), self._write(self.values, value_states)
-
-    def _write(self, kept: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        owner = self._owner
-        if owner.row_index is None:
-            rows = kept[owner.rows]
-            places = owner.positions[:, None, :, None].expand(-1, new.shape[1], -1, new.shape[3])
-            rows.scatter_(2, places, new)
-            return rows[:, :, : owner.keys_length]
-        kept[owner.row_index[:, None], :, owner.positions] = new.transpose(1, 2)
-        return kept[owner.row_index, :, : owner.keys_length]
+        places = (self._owner.slot_index, slice(None), self._owner.positions)
+        self.keys[places] = key_states[0].transpose(0, 1)
+        self.values[places] = value_states[0].transpose(0, 1)
+        return self.keys, self.values
 
     def copy(self, source: int, target: int, length: int) -> None:
         for kept in (self.keys, self.values):
             kept[target, :, :length] = kept[source, :, :length]
 
-    def resize(self) -> None:
-        if not self.is_initialized:
-            return
-        self.keys, self.values = self._resized(self.keys), self._resized(self.values)
+    def resize(self, slots: int, length: int) -> None:
+        if self.is_initialized:
+            self.keys, self.values = _resized(self.keys, slots, length), _resized(self.values, slots, length)
 
-    def _resized(self, kept: torch.Tensor) -> torch.Tensor:
-        larger = kept.new_zeros(self._owner.slots, kept.shape[1], self._owner.length + 1, kept.shape[3])
-        larger[: kept.shape[0], :, : kept.shape[2] - 1] = kept[:, :, :-1]
-        return larger
+    def reshape(self, rows: Sequence[int], length: int) -> None:
+        if self.is_initialized:
+            self.keys = _reshaped(self.keys, rows, length)
+            self.values = _reshaped(self.values, rows, length)
+
+    def clear(self) -> None:
+        self.is_initialized = False
+        self.keys = self.values = torch.empty(0)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self._owner.keys_length, 0
+        return self._owner.length, 0
 
     def get_seq_length(self) -> int:
         return 0
 
     def get_max_length(self) -> int:
         return -1
+
+
+def _resized(kept: torch.Tensor, slots: int, length: int) -> torch.Tensor:
+    if kept.shape[0] >= slots and kept.shape[2] >= length:
+        return kept
+    larger = kept.new_zeros(max(slots, kept.shape[0]), kept.shape[1], max(length, kept.shape[2]), kept.shape[3])
+    larger[: kept.shape[0], :, : kept.shape[2]] = kept
+    return larger
+
+
+def _reshaped(kept: torch.Tensor, rows: Sequence[int], length: int) -> torch.Tensor:
+    other = kept.new_zeros(len(rows), kept.shape[1], length, kept.shape[3])
+    stays = min(length, kept.shape[2])
+    for new, old in enumerate(rows):
+        if old < len(kept):  # a slot that was taken just now has no row yet
+            other[new, :, :stays] = kept[old, :, :stays]
+    return other
