@@ -1,8 +1,9 @@
-"""Constrained decoding: time to compile and to mask, share of forced tokens, and turns of the worst model there is.
+"""Constrained decoding: time to compile and to mask, share of forced tokens, hostile schemas, and random models' turns.
 
 Tools are those of tests/data/tool_schemas.jsonl, the tokenizer is Mistral 7B's, a row of logits has 32,032 columns.
-Times are CPU time of one thread, so that other work on the machine does not count. xgrammar is measured beside it where
-it is installed; it refuses some of the schemas, and what it refuses is not in its times.
+Times are CPU time of one thread, so that other work on the machine does not count. Where xgrammar is installed, it gets
+the very same tool sets, calls and tokenizer in the same run, one thread and no cache too; it refuses some schemas, and
+ratios are taken over the sets that both compile.
 
     python -m benchmarks.constraint --json benchmarks/results/constraint.json
 """
@@ -27,10 +28,12 @@ from hermes_runtime.dialects import DIALECTS
 from hermes_runtime.engines.local.constraint import ConstraintCompiler
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec
+from tests.hostile_schemas import measured
 from tests.mistral import IM_END, load_mistral_tokenizer
-from tests.toolsets import random_turn
+from tests.random_turns import random_engines, random_request, run_turns
 
 COLUMNS = 32_032
+OWN = "llguidance"
 SCHEMAS = Path(__file__).parents[1] / "tests" / "data" / "tool_schemas.jsonl"
 TEXT = "Let me look that up for you. I will use the tool with the values that you gave me, and then tell you more.\n"
 
@@ -41,17 +44,19 @@ def main() -> int:
     torch.set_num_threads(1)
     tokenizer = load_mistral_tokenizer()
     rows = [json.loads(line) for line in SCHEMAS.read_text(encoding="utf-8").splitlines()]
-    draws, turns = (20, 100) if options.quick else (100, 1000)
-    contenders: dict[str, Any] = {"llguidance": Llguidance(tokenizer)}
+    draws, turns = (5, 50) if options.quick else (25, 1000)
+    own = Llguidance(tokenizer)
+    contenders: dict[str, Any] = {OWN: own}
     if importlib.util.find_spec("xgrammar"):
         contenders["xgrammar"] = Xgrammar(tokenizer)
     else:
-        print("xgrammar is not installed and was left out", file=sys.stderr)
+        print("xgrammar is not installed: it is left out, and nothing is compared", file=sys.stderr)
     results = [
         *compile_times(contenders, rows, draws),
-        *mask_times(contenders, tokenizer, rows),
-        *forced_shares(contenders["llguidance"], tokenizer, rows),
-        *random_turns(contenders["llguidance"].compiler, tokenizer, turns),
+        *mask_times(contenders, tokenizer, rows, every=8 if options.quick else 1),
+        *forced_shares(own, tokenizer, rows, every=8 if options.quick else 1),
+        *hostile_schemas(own.compiler),
+        *random_turns(tokenizer, turns),
     ]
     used = versions("llguidance", "xgrammar", "torch", "transformers")
     publish("constraint", results, used, options.json)
@@ -134,31 +139,22 @@ def compile_times(contenders: dict[str, Any], rows: list[dict[str, Any]], draws:
     """From schemas to a state that can mask, nothing cached, for 1 to 30 tools."""
     results = []
     for count in (1, 3, 10, 30):
-        medians: dict[str, float] = {}
-        for name, contender in contenders.items():
-            own = name == "llguidance"
-            rng = random.Random(count)
-            sets = [fresh_tools(rows, count, rng) for _ in range(draws if own else 5)]
-            times = [taken for tools in sets if (taken := _compile_time(contender, tools)) is not None]
-            if not times:
-                continue
-            medians[name] = float(np.median(times))
-            ratio = medians[name] / medians["llguidance"] if not own else None
-            results.append(
-                Result(
-                    f"compile {count} tools, {name}, median",
-                    medians[name],
-                    "ms CPU",
-                    ratio_to=None if own else "llguidance",
-                    ratio=ratio,
-                )
-            )
-            if own:
-                p95 = float(np.percentile(times, 95))
-                goal, holds = ("at most 30 ms", p95 <= 30) if count == 10 else (None, None)
-                results.append(
-                    Result(f"compile {count} tools, {name}, 95th percentile", p95, "ms CPU", goal=goal, holds=holds)
-                )
+        rng = random.Random(count)
+        sets = [fresh_tools(rows, count, rng) for _ in range(draws)]
+        times = {name: [_compile_time(each, tools) for tools in sets] for name, each in contenders.items()}
+        for name, taken in times.items():
+            done = [time for time in taken if time is not None]
+            both = [(one, own) for one, own in zip(taken, times[OWN], strict=True) if one is not None]
+            ratio = float(np.median([one for one, _ in both]) / np.median([own for _, own in both])) if both else None
+            what, beside = f"compile {count} tools, {name}", {} if name == OWN else {"ratio_to": OWN, "ratio": ratio}
+            p95 = float(np.percentile(done, 95)) if done else float("nan")
+            goal = {"goal": "at most 30 ms", "holds": p95 <= 30} if (count, name) == (10, OWN) else {}
+            results += [
+                Result(f"{what}, median", float(np.median(done)) if done else float("nan"), "ms CPU", **beside),
+                Result(f"{what}, 95th percentile", p95, "ms CPU", **goal),
+            ]
+            if len(done) < draws:
+                results.append(Result(f"{what}, sets that it refuses", draws - len(done), f"of {draws}"))
     return results
 
 
@@ -189,47 +185,45 @@ def offered(rows: list[dict[str, Any]], index: int, count: int) -> list[ToolSpec
     return [ToolSpec(row["name"], "", row["parameters"]) for row in chosen]
 
 
-def mask_times(contenders: dict[str, Any], tokenizer: Any, rows: list[dict[str, Any]]) -> list[Result]:
+def mask_times(contenders: dict[str, Any], tokenizer: Any, rows: list[dict[str, Any]], *, every: int) -> list[Result]:
     """Text and then a call, ten tools offered: the mask of every token, applied to a row."""
-    means: dict[str, float] = {}
-    results = []
+    indices = range(0, len(rows), every)
+    times: dict[str, dict[int, list[float]]] = {name: {} for name in contenders}
     for name, contender in contenders.items():
-        times: list[float] = []
-        skipped = 0
-        for index in range(0, len(rows), 1 if name == "llguidance" else 8):
+        for index in indices:
             try:
-                state = contender.compile(offered(rows, index, 10))
+                state, taken = contender.compile(offered(rows, index, 10)), []
                 for token in generated_ids(tokenizer, TEXT + call_text(rows[index], "name_first")):
-                    times.append(cpu_milliseconds(lambda c=contender, s=state: c.mask(s)))
+                    taken.append(cpu_milliseconds(lambda c=contender, s=state: c.mask(s)))
                     contender.accept(state, token)
-            except (ValueError, RuntimeError):
-                skipped += 1
-        means[name] = float(np.mean(times))
-        own = name == "llguidance"
+            except (ValueError, RuntimeError) as error:
+                print(f"refused: {error}", file=sys.stderr)
+            else:
+                times[name][index] = taken
+    common = set.intersection(*(set(each) for each in times.values()))
+    means = {name: float(np.mean([t for index in common for t in each[index]])) for name, each in times.items()}
+    results = []
+    for name, each in times.items():
+        beside = {} if name == OWN else {"ratio_to": OWN, "ratio": means[name] / means[OWN]}
+        goal = {"goal": "at most 0.3 ms", "holds": means[name] <= 0.3} if name == OWN else {}
+        p99 = float(np.percentile([t for index in common for t in each[index]], 99))
         results += [
-            Result(
-                f"mask a token, {name}, mean",
-                means[name],
-                "ms CPU",
-                ratio_to=None if own else "llguidance",
-                ratio=None if own else means[name] / means["llguidance"],
-                goal="at most 0.3 ms" if own else None,
-                holds=means[name] <= 0.3 if own else None,
-            ),
-            Result(f"mask a token, {name}, 99th percentile", float(np.percentile(times, 99)), "ms CPU"),
+            Result(f"mask a token, {name}, mean", means[name], "ms CPU", **beside, **goal),
+            Result(f"mask a token, {name}, 99th percentile", p99, "ms CPU"),
         ]
-        if skipped:
-            results.append(Result(f"tool sets and calls that {name} refuses", skipped, "of 9"))
+        if refused := len(indices) - len(each):
+            results.append(Result(f"tool sets and calls that {name} refuses", refused, f"of {len(indices)}"))
     return results
 
 
-def forced_shares(contender: Llguidance, tokenizer: Any, rows: list[dict[str, Any]]) -> list[Result]:
+def forced_shares(contender: Llguidance, tokenizer: Any, rows: list[dict[str, Any]], *, every: int) -> list[Result]:
     """How many tokens of a typical required call the grammar knows before the model does."""
     results = []
     for dialect in DIALECTS:
         for count in (1, 10):
             total = forced = 0
-            for index, row in enumerate(rows):
+            for index in range(0, len(rows), every):
+                row = rows[index]
                 grammar = build_grammar(offered(rows, index, count), tool_choice="required", dialect=dialect)
                 state = contender.compiler.compile(grammar.lark)
                 ids = [*generated_ids(tokenizer, call_text(row, dialect)), IM_END]
@@ -249,21 +243,42 @@ def forced_shares(contender: Llguidance, tokenizer: Any, rows: list[dict[str, An
     return results
 
 
-def random_turns(compiler: ConstraintCompiler, tokenizer: Any, turns: int) -> list[Result]:
-    """Turns of a model of random weights over random tools; see tests/toolsets.py."""
-    counts: Counter[str] = Counter()
-    for seed in range(turns):
-        _, turn, calls, wrong = random_turn(seed, tokenizer, compiler)
-        counts["finished" if turn.finished else "cut"] += 1
-        counts["calls"] += len(calls)
-        counts["wrong"] += bool(wrong)
+def hostile_schemas(compiler: ConstraintCompiler) -> list[Result]:
+    """What schemas cost that were made to exhaust the compiler; see tests/hostile_schemas.py."""
+    costs = list(measured(compiler))
+    slowest = max(cost["compile"] for cost in costs)
+    largest = max(cost["megabytes"] for cost in costs)
+    works = sum(cost["outcome"] == "works" for cost in costs)
+    refused = sum(cost["outcome"].startswith("SchemaError") for cost in costs)
     return [
-        Result("random turns that finished", counts["finished"], f"of {turns}"),
-        Result("random turns cut by the token limit", counts["cut"], f"of {turns}"),
-        Result("valid calls in them", counts["calls"], "calls"),
+        Result("hostile schemas that work", works, f"of {len(costs)}"),
         Result(
-            "finished turns with anything invalid", counts["wrong"], "turns", goal="none", holds=counts["wrong"] == 0
+            "hostile schemas that are refused",
+            refused,
+            f"of {len(costs)}",
+            goal="all others",
+            holds=works + refused == len(costs),
         ),
+        Result("slowest of them to compile or refuse", slowest, "s CPU", goal="at most 2 s", holds=slowest <= 2),
+        Result("most memory that one of them takes", largest, "MB", goal="at most 500 MB", holds=largest <= 500),
+    ]
+
+
+def random_turns(tokenizer: Any, count: int) -> list[Result]:
+    """Turns of models of random weights, from prompt to parser, temperature 1; see tests/random_turns.py."""
+    with random_engines(tokenizer) as engines:
+        judged = run_turns(engines, [random_request(seed, max_tokens=800, unbounded=0.3) for seed in range(count)])
+    finished = [turn for turn in judged if turn.result.finish_reason != "length"]
+    asked = Counter(turn.turn.asked for turn in judged)
+    ended = Counter(turn.turn.asked for turn in finished)
+    wrong_ended = sum(bool(turn.wrong) for turn in finished)
+    wrong_cut = sum(bool(turn.wrong) for turn in judged) - wrong_ended
+    return [
+        *(Result(f"random turns that finished, {name}", ended[name], f"of {asked[name]}") for name in asked),
+        Result("tokens in random turns", sum(len(turn.result.token_ids) for turn in judged), "tokens"),
+        Result("valid calls in them", sum(len(turn.result.tool_calls) for turn in judged), "calls"),
+        Result("finished turns with anything invalid", wrong_ended, "turns", goal="none", holds=wrong_ended == 0),
+        Result("cut turns with a cut call that could run", wrong_cut, "turns", goal="none", holds=wrong_cut == 0),
     ]
 
 

@@ -8,6 +8,8 @@ from functools import partial
 
 from hermes_runtime import markup
 from hermes_runtime.calls import (
+    MOST_CALLS,
+    TOO_MANY,
     Outcome,
     Reason,
     Written,
@@ -136,7 +138,10 @@ class CallBlock:
         if window.exhausted:
             return False
         char = window.text[window.at]
-        if char in "{[":
+        if char in "{[" and len(self._values) == MOST_CALLS:
+            self._value_from = window.position
+            self._fail(TOO_MANY)
+        elif char in "{[":
             self._begin_value()
         elif char in ",;" and not self._comma:
             self._comma = True

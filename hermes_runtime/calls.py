@@ -15,6 +15,13 @@ from hermes_runtime.validation import problems
 Reason = Literal["malformed", "truncated", "missing_name", "bad_arguments"]
 Outcome = ToolCall | InvalidToolCall
 
+# One block holds one call, or a few in models that list them. What is past this many is one invalid call, because each
+# costs a check against its schema, and a megabyte has room for half a million.
+MOST_CALLS = 64
+# Where a tool's name is looked for in what is left of a call, from either end.
+_SEARCHED = 10_000
+TOO_MANY = f"only the first {MOST_CALLS} calls of a block or list are read"
+
 _MISSING = object()
 _ARGUMENT_KEYS = ("arguments", "parameters")
 _ENVELOPE_KEYS = frozenset({"name", "id", "type", "index", *_ARGUMENT_KEYS})
@@ -44,14 +51,18 @@ def read_calls(written: Sequence[Written], tools: Sequence[ToolSpec], *, broken:
         tools: The tools that were bound.
         broken: What follows the values in the block could not be read.
     """
-    calls = [
-        (_unwrap(entry), each)
-        for each in written
-        for entry in (each.value if isinstance(each.value, list) and each.value else [each.value])
-    ]
+    calls = [(_unwrap(entry), each) for each in written for entry in _entries(each.value)[:MOST_CALLS]]
     # {"name": "f"}, {"port": "Brest"}: the arguments went astray, so f must not be called without any.
     astray = broken or any(isinstance(call, dict) and "name" not in call for call, _ in calls)
-    return [_same_as_passed_on(_read_call(call, each.raw, tools, astray=astray), each, tools) for call, each in calls]
+    outcomes = [
+        _same_as_passed_on(_read_call(call, each.raw, tools, astray=astray), each, tools) for call, each in calls
+    ]
+    too_long = [each.raw for each in written if len(_entries(each.value)) > MOST_CALLS]
+    return outcomes + [invalid_call("malformed", TOO_MANY, raw, tools) for raw in too_long]
+
+
+def _entries(value: Any) -> list[Any]:
+    return value if isinstance(value, list) and value else [value]
 
 
 def _same_as_passed_on(outcome: Outcome, written: Written, tools: Sequence[ToolSpec]) -> Outcome:
@@ -68,7 +79,9 @@ def _same_as_passed_on(outcome: Outcome, written: Written, tools: Sequence[ToolS
 def read_known_calls(value: Any, raw: str, tools: Sequence[ToolSpec]) -> list[ToolCall] | None:
     """Read an unwrapped value, which is a call only where its name and arguments say so; None where it is just text."""
     known = {tool.name for tool in tools}
-    entries = value if isinstance(value, list) and value else [value]
+    entries = _entries(value)
+    if len(entries) > MOST_CALLS:
+        return None
     calls: list[ToolCall] = []
     for entry in entries:
         call = _unwrap(entry)
@@ -157,7 +170,8 @@ def _arguments(call: dict[str, Any], name: str, tools: Sequence[ToolSpec], *, as
 
 def _written_name(raw: str, known: Collection[str]) -> str | None:
     """Return the first known tool's name that the text of a broken call gives as a name."""
-    return next((found for found in _WRITTEN_NAME.findall(raw) if found in known), None)
+    searched = raw if len(raw) <= 2 * _SEARCHED else f"{raw[:_SEARCHED]}\n{raw[-_SEARCHED:]}"
+    return next((found for found in _WRITTEN_NAME.findall(searched) if found in known), None)
 
 
 def _kind(value: Any) -> str:

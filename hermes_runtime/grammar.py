@@ -26,13 +26,18 @@ MAX_CALLS = 16
 
 _OPEN, _CLOSE, _NEWLINE = "<tool_call>", "</tool_call>", "\n"
 _ANY = "(?s:.)*"
-_NO_CALL = f"~/{_ANY}{_OPEN}{_ANY}/"
+# All that the parser takes for an opening tag, and for one that lost its bracket (`markup.TAG`).
+_OPENING = r"<[ \t]{0,4}(?i:tool_calls?)[ \t]{0,2}>"
+_BROKEN_OPENING = r"<[ \t]{0,4}(?i:tool_call)[\s\x1c-\x1f]{0,4}[{\[]"
+_NO_CALL = f"~/{_ANY}({_OPENING}|{_BROKEN_OPENING}){_ANY}/"
+_NO_BROKEN_CALL = f"~/{_ANY}{_BROKEN_OPENING}{_ANY}/"
 # The head is lazy: the first tag ends the text, whatever else could follow it.
-_TEXT = f"TEXT: /{_ANY}/\nhead[lazy]: /{_ANY}{_OPEN}/"
+_TEXT = f"TEXT: /{_ANY}/ & {_NO_BROKEN_CALL}\nhead[lazy]: HEAD\nHEAD: /{_ANY}{_OPENING}/ & {_NO_BROKEN_CALL}"
 _WITHOUT_CALL = f"TEXT: /{_ANY}/ & {_NO_CALL}"
 _PAD = f"pad[lazy]: PAD\nPAD: /<scratch_pad>{_ANY}<\\/scratch_pad>/ & {_NO_CALL}"
 # With the limits on subschemas, compiling stays below two seconds and fifty megabytes.
 _MAX_TEXT = 1_500_000
+_LARGE_TEXT = 50_000
 # The parser follows at most 2,000 items at once by default, and every key that may come next takes four of them.
 _MAX_CHOICE = 450
 
@@ -93,29 +98,20 @@ def build_grammar(
     style = resolve_dialect(dialect)
     offered = [tool for tool in specs if choice.mode != "none" and (not choice.names or tool.name in choice.names)]
 
-    def assemble(*, checked: bool) -> Grammar:
-        final = _final(schema, json_object=json_object, regex=regex, choices=choices, checked=checked)
-        if not offered:
-            return _joined("final" if final else "TEXT", final or _Part(_WITHOUT_CALL))
-        calls = _calls(offered, style, checked=checked)
-        further = (max_calls if parallel_tool_calls else 1) - 1
-        more = f" ({_literal(_NEWLINE + _OPEN)} call){{0,{further}}}" if further else ""
-        if choice.mode == "auto" and not final:
-            return _joined(f"TEXT | head call{more}", calls, _Part(_TEXT))
-        start, pad = f'"{_OPEN}" call{more}', _Part("")
-        if style.scratch_pad:
-            start, pad = f'(pad "\\n")? {start}', _Part(_PAD)
-        if final and choice.mode == "auto":
-            return _joined(f"final | {start}", calls, pad, final)
-        return _joined(start, calls, pad)
-
-    # Checking the whole takes half the time of checking its parts, which only a schema that is refused makes necessary.
-    grammar = assemble(checked=False)
-    if _refusal(grammar.lark):
-        grammar = assemble(checked=True)
-    if refusal := _refusal(grammar.lark):
-        raise SchemaError(f"the schemas together make no usable grammar: {refusal.splitlines()[0]}")
-    return grammar
+    final = _final(schema, json_object=json_object, regex=regex, choices=choices)
+    if not offered:
+        return _joined("final" if final else "TEXT", final or _Part(_WITHOUT_CALL))
+    calls = _calls(offered, style)
+    further = (max_calls if parallel_tool_calls else 1) - 1
+    more = f" ({_literal(_NEWLINE + _OPEN)} call){{0,{further}}}" if further else ""
+    if choice.mode == "auto" and not final:
+        return _joined(f"TEXT | head call{more}", calls, _Part(_TEXT))
+    start, pad = f'"{_OPEN}" call{more}', _Part("")
+    if style.scratch_pad:
+        start, pad = f'(pad "\\n")? {start}', _Part(_PAD)
+    if final and choice.mode == "auto":
+        return _joined(f"final | {start}", calls, pad, final)
+    return _joined(start, calls, pad)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +124,9 @@ def _joined(start: str, *parts: _Part) -> Grammar:
     lark = "\n".join([f"start: {start}", *(part.rules for part in parts if part.rules), ""])
     if len(lark) > _MAX_TEXT:
         raise SchemaError(f"the schemas make a grammar of {len(lark)} characters, more than {_MAX_TEXT}")
+    # Every schema was checked alone; only where they are many can they be too much together.
+    if len(lark) > _LARGE_TEXT and (refusal := _refusal(lark)):
+        raise SchemaError(f"the schemas together make no usable grammar: {refusal.splitlines()[0]}")
     return Grammar(lark, tuple(note for part in parts for note in part.relaxed))
 
 
@@ -136,7 +135,7 @@ def _literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _calls(tools: Sequence[ToolSpec], style: Dialect, *, checked: bool) -> _Part:
+def _calls(tools: Sequence[ToolSpec], style: Dialect) -> _Part:
     """Rules for `call`: what follows an opening tag, up to and with the closing tag.
 
     Where arguments come first, each set of arguments is an alternative and the parser keeps all that still fit; tools
@@ -147,14 +146,14 @@ def _calls(tools: Sequence[ToolSpec], style: Dialect, *, checked: bool) -> _Part
     relaxed: list[str] = []
     for tool in tools:
         where = f"tool {tool.name!r}"
-        rule = schema_rule(tool.parameters, where=where, kind="arguments", checked=checked)
+        rule = schema_rule(tool.parameters, where=where, kind="arguments")
         if rule.free:
             _warn_of_free_shape(where, rule.relaxed)
         sharing.setdefault(rule, []).append(tool.name)
         relaxed += [f"{where}: {note}" for note in rule.relaxed]
     size, choice = sum(rule.size for rule in sharing), sum(rule.choice for rule in sharing)
     if size > MAX_SUBSCHEMAS:
-        raise SchemaError(f"the tools have {size} subschemas in all, more than {MAX_SUBSCHEMAS}; offer fewer tools")
+        raise SchemaError(f"the tools are as large as {size} subschemas, more than {MAX_SUBSCHEMAS}; offer fewer tools")
     alternatives = []
     for index, names in enumerate(sharing.values()):
         if style.arguments_first and (choice <= _MAX_CHOICE or len(sharing) == 1):
@@ -188,7 +187,6 @@ def _final(
     json_object: bool,
     regex: str | None,
     choices: Sequence[str] | None,
-    checked: bool,
 ) -> _Part | None:
     asked = {
         "schema": schema is not None,
@@ -206,7 +204,7 @@ def _final(
     if not schema:
         return _Part(f"final: {json_term({'type': 'object'})}") if names else None
     where = "response schema"
-    rule = schema_rule(schema, where=where, checked=checked)
+    rule = schema_rule(schema, where=where)
     if rule.free:
         _warn_of_free_shape(where, rule.relaxed)
     return _Part(f"final: {rule.lark}", tuple(f"{where}: {note}" for note in rule.relaxed))

@@ -1,8 +1,7 @@
-"""Reads JSON Schemas as frameworks write them: one spelling, local references, closed objects, finite values.
+"""Reads JSON Schemas as frameworks write them: one spelling, local references, closed objects, bounded size.
 
 Nothing here knows of grammars. A copy in the newest draft's spelling is made first (`modern`); `References` checks it
-and knows how its parts refer to each other; `closed` and `without_endless_branches` then narrow it to what a model may
-write.
+and knows how its parts refer to each other; `closed` and `finite_schema` then narrow it to what a model may write.
 """
 
 from __future__ import annotations
@@ -12,10 +11,12 @@ from typing import Any
 
 # serde_json, which llguidance reads schemas with, stops at 128 levels of JSON, and a subschema takes two of them.
 MAX_DEPTH = 256
-# Time to compile grows with the square of one object's optional properties: 2,000 take 0.6 s, 3,000 take 1.3 s.
-MAX_OPTIONAL = 2000
-# The engine ends at 2**16 symbols, of which a subschema takes four or five.
-MAX_SUBSCHEMAS = 10_000
+# Time to compile grows with the square of one object's optional properties; 1,500 take 0.6 s.
+MAX_OPTIONAL = 1500
+# Compiling takes up to 0.3 ms for each subschema: 2 s are never reached. `weight` says what else counts as some.
+MAX_SUBSCHEMAS = 5000
+_ENUM_VALUES, _OPTIONAL_PAIRS = 16, 1000  # as many cost as much as one subschema
+_REFERENCE, _MULTIPLE = 3, 9  # one costs as much as so many more
 # The grammar engine computes bounds in float64; beyond 2**53 they are no longer the numbers that were written.
 _EXACT = 2**53
 
@@ -149,6 +150,23 @@ def walk(root: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         pending += [(path + below, child, depth + 1) for below, child in subschemas(node)]
 
 
+def weight(node: Mapping[str, Any]) -> int:
+    """Return as how many subschemas one subschema counts, those inside it left out."""
+    optional = max(0, len(node.get("properties", ())) - len(node.get("required", ())))
+    pairs, values = optional**2 // _OPTIONAL_PAIRS, len(node.get("enum", ())) // _ENUM_VALUES
+    return 1 + values + pairs + _REFERENCE * ("$ref" in node) + _MULTIPLE * ("multipleOf" in node)
+
+
+def nodes(root: Any) -> Iterator[dict[str, Any]]:
+    """Yield every subschema that is an object, of a schema that `walk` has found well-formed."""
+    pending = [root]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            yield node
+            pending += [child for _, child in subschemas(node)]
+
+
 class References:
     """How the parts of a modern schema refer to each other, and which of its objects are parts of a combination.
 
@@ -159,14 +177,14 @@ class References:
     def __init__(self, root: Any) -> None:
         self._root = root
         self._parts: set[int] = set()
-        nodes = list(walk(root))
-        if len(nodes) > MAX_SUBSCHEMAS:
-            raise UnusableSchemaError(f"{len(nodes)} subschemas, more than {MAX_SUBSCHEMAS}")
-        names = {str(node[key]) for _, node in nodes for key in ("$id", "$anchor", "$dynamicAnchor") if key in node}
-        for path, node in nodes:
+        places = list(walk(root))
+        if (size := sum(weight(node) for _, node in places)) > MAX_SUBSCHEMAS:
+            raise UnusableSchemaError(f"as large as {size} subschemas, more than {MAX_SUBSCHEMAS}")
+        names = {str(node[key]) for _, node in places for key in ("$id", "$anchor", "$dynamicAnchor") if key in node}
+        for path, node in places:
             if "$ref" in node:
                 self._require_local(path, node["$ref"], names)
-        for _, node in nodes:
+        for _, node in places:
             if _combines(node):
                 self._mark_parts(node)
 
@@ -259,7 +277,7 @@ def closed(node: Any, references: References) -> Any:
     """Copy a modern schema with every object closed that lists its properties and may be."""
     if not isinstance(node, dict):
         return node
-    copy = _mapped(node, lambda child: closed(child, references))
+    copy = mapped(node, lambda child: closed(child, references))
     if references.may_close(node):
         copy["additionalProperties"] = False
         if not copy.keys() & {"type", "enum", "const"}:
@@ -276,12 +294,12 @@ def with_exclusive_choices(root: Any) -> Any:
     def rewritten(node: Any) -> Any:
         if not isinstance(node, dict):
             return node
-        copy = _mapped(node, rewritten)
+        copy = mapped(node, rewritten)
         if "oneOf" in node and "anyOf" not in node and _are_disjoint(node["oneOf"], root):
             copy = {("anyOf" if key == "oneOf" else key): value for key, value in copy.items()}
         return copy
 
-    return rewritten(root)
+    return rewritten(root) if any("oneOf" in node for node in nodes(root)) else root
 
 
 def _are_disjoint(branches: list[Any], root: Any) -> bool:
@@ -323,33 +341,8 @@ def _literals(node: Mapping[str, Any]) -> set[str]:
     return set(values) if all(isinstance(value, str) for value in values) else set()
 
 
-def without_endless_branches(root: Any) -> Any:
-    """Copy a modern schema, with `false` for every subschema that no finite value satisfies; None if the root is one.
-
-    The least fixed point of "this subschema has a finite value" leaves out a list that must contain itself, which a
-    grammar would follow without end.
-    """
-    nodes = {id(node): node for _, node in walk(root)}
-    finite: set[int] = set()
-
-    def has_value(node: Any) -> bool:
-        return id(node) in finite if isinstance(node, dict) else node is not False
-
-    found = True
-    while found:
-        news = {key for key, node in nodes.items() if key not in finite and _has_value(node, root, has_value)}
-        finite |= news
-        found = bool(news)
-
-    def pruned(node: Any) -> Any:
-        if not has_value(node):
-            return False
-        return _mapped(node, pruned) if isinstance(node, dict) else node
-
-    return pruned(root) if has_value(root) else None
-
-
-def _mapped(node: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+def mapped(node: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Copy a subschema with every direct subschema changed."""
     copy = dict(node)
     for key, value in node.items():
         if key in _MAPS:
@@ -359,26 +352,3 @@ def _mapped(node: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any
         elif key in _SINGLE:
             copy[key] = change(value)
     return copy
-
-
-def _has_value(node: dict[str, Any], root: Any, known: Callable[[Any], bool]) -> bool:
-    parts = [*node.get("allOf", ())]
-    if is_pointer(node.get("$ref", "")):
-        parts.append(target(root, node["$ref"]))
-    choices = [node[key] for key in ("anyOf", "oneOf") if key in node]
-    if not (all(map(known, parts)) and all(any(map(known, choice)) for choice in choices)):
-        return False
-    if "type" not in node or "const" in node or "enum" in node:
-        return True
-    types = [node["type"]] if isinstance(node["type"], str) else node["type"]
-    return any(_type_has_value(name, node, known) for name in types)
-
-
-def _type_has_value(name: str, node: dict[str, Any], known: Callable[[Any], bool]) -> bool:
-    if name == "object":
-        properties = node.get("properties", {})
-        return all(known(properties.get(required, True)) for required in node.get("required", ()))
-    if name == "array":
-        least, first = node.get("minItems", 0), node.get("prefixItems", [])
-        return all(map(known, first[:least])) and (least <= len(first) or known(node.get("items", True)))
-    return True

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from hermes_runtime import markup
 from hermes_runtime.blocks import CallBlock, UnwrappedCall
+from hermes_runtime.calls import Outcome, invalid_call
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.events import (
     Event,
@@ -42,6 +43,9 @@ __all__ = [
     "ToolCallEvent",
     "parse_completion",
 ]
+
+# A loop of calls, not an answer; reading on would cost the caller more than the model.
+_MOST_CALLS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ class StreamParser:
         self._block: CallBlock | None = None
         self._unwrapped: UnwrappedCall | None = None
         self._unclosed_at = -1
+        self._calls_read = 0
         # What closes the markup around the last call, and around the one that is tried.
         self._closers: frozenset[str] = frozenset()
         self._in_fence = False
@@ -162,10 +167,9 @@ class StreamParser:
             self._writer.call_delta(ToolCallDelta(pieces.id, pieces.name, new))
         if not block.finished:
             return False
-        self._writer.outcomes(block.outcomes)
-        self._writer.markup()
         self._unclosed_at = self._window.position if block.unclosed else -1
         self._state = self._answer
+        self._write_calls(block.outcomes)
         return True
 
     def _in_unwrapped(self) -> bool:
@@ -180,8 +184,7 @@ class StreamParser:
             return self._pass(3 if call.in_fence else 1)
         self._in_fence |= call.in_fence
         self._closers |= call.closers
-        self._writer.outcomes(call.outcomes)
-        self._writer.markup()
+        self._write_calls(call.outcomes)
         return True
 
     def _in_reasoning(self) -> bool:
@@ -351,6 +354,15 @@ class StreamParser:
         self._unwrapped = UnwrappedCall(self._window, self._tools, literal, tool, closers=closers, in_fence=in_fence)
         self._state = self._in_unwrapped
         return True
+
+    def _write_calls(self, calls: list[Outcome]) -> None:
+        self._writer.outcomes(calls)
+        self._writer.markup()
+        self._calls_read += len(calls)
+        if self._calls_read >= _MOST_CALLS:
+            over = f"only the first {_MOST_CALLS} calls of an answer are read, and nothing after them"
+            self._writer.outcomes([invalid_call("malformed", over, "", self._tools)])
+            self._state = self._ended
 
     def _leave_reasoning(self) -> None:
         self._writer.end_reasoning()

@@ -7,23 +7,27 @@ keywords are supported: llguidance, docs/json_schema.md.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Literal
 
 from llguidance import LLMatcher
 
 from hermes_runtime.errors import SchemaError
+from hermes_runtime.finite_schema import without_endless_branches
 from hermes_runtime.json_schema import (
     References,
     UnusableSchemaError,
     closed,
     longest_choice,
     modern,
+    nodes,
     walk,
+    weight,
     with_exclusive_choices,
-    without_endless_branches,
 )
 
 Kind = Literal["arguments", "value"]
@@ -32,6 +36,7 @@ Kind = Literal["arguments", "value"]
 _LAYOUT: Mapping[str, Any] = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 # Properties of a schema that is refused as a whole are checked one by one, at about a millisecond each.
 _MOST_CHECKED = 200
+_LARGEST_MULTIPLE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class SchemaRule:
         lark: A `%json {...}` term.
         relaxed: One sentence for each part of the schema that the term does not enforce.
         free: Nothing but the outermost JSON type is enforced.
-        size: Number of subschemas.
+        size: Number of subschemas; large lists of values or properties count as several.
         choice: Among how many keys, at most, the next key of the outermost object is chosen.
     """
 
@@ -53,9 +58,7 @@ class SchemaRule:
     choice: int = 1
 
 
-def schema_rule(
-    schema: Mapping[str, Any] | bool, *, where: str, kind: Kind = "value", checked: bool = True
-) -> SchemaRule:
+def schema_rule(schema: Mapping[str, Any] | bool, *, where: str, kind: Kind = "value") -> SchemaRule:
     """Turn a schema into a grammar term: strict, else lenient, else property by property, else of free shape.
 
     Objects that list their properties and say nothing about others are closed: a model must not invent keys. Where a
@@ -64,7 +67,6 @@ def schema_rule(
     Args:
         schema: JSON Schema of any common draft, as pydantic, TypeScript tools or a person writes it.
         where: Names the schema in errors, for example `tool 'search'`.
-        checked: Ask the engine what it refuses. Without that the term is the strict one, and may be refused.
         kind: `arguments` for a tool's parameters, which are an object even where the schema forgets to say so.
 
     Raises:
@@ -77,7 +79,7 @@ def schema_rule(
     except (TypeError, ValueError, RecursionError) as error:
         raise SchemaError(f"{where}: the schema is not plain JSON: {error}") from error
     try:
-        return _rule(text, kind) if checked else _strict_rule(text, kind)
+        return _rule(text, kind)
     except UnusableSchemaError as error:
         raise SchemaError(f"{where}: {f'{error.path}: ' if error.path else ''}{error.reason}") from error
 
@@ -93,16 +95,13 @@ def _laid_out(schema: Mapping[str, Any], *, lenient: bool) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _strict_rule(text: str, kind: Kind) -> SchemaRule:
-    (narrowest, *_), relaxed = _candidates(text, kind)
-    return _as_rule(narrowest, relaxed)
-
-
-@lru_cache(maxsize=1024)
 def _rule(text: str, kind: Kind) -> SchemaRule:
-    candidates, relaxed = _candidates(text, kind)
-    refusal = ""
-    for candidate in candidates:
+    root, relaxed = _readable(text, kind)
+    refusal = "no finite JSON value satisfies the schema: it requires itself, or the impossible"
+    for narrowed in _narrowings(root):
+        candidate = without_endless_branches(narrowed)
+        if candidate is None:
+            continue
         rule, refusal = _strictest(candidate, relaxed)
         if rule:
             return rule
@@ -111,8 +110,13 @@ def _rule(text: str, kind: Kind) -> SchemaRule:
     raise UnusableSchemaError(refusal)
 
 
-def _candidates(text: str, kind: Kind) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the schema closed and as it is, where a finite value satisfies it, and notes on what was left out."""
+def _narrowings(root: Any) -> Iterator[Any]:
+    yield closed(root, References(root))
+    yield root
+
+
+def _readable(text: str, kind: Kind) -> tuple[Any, list[str]]:
+    """Return the schema as an object in the newest spelling, and notes on what was left out."""
     relaxed: list[str] = []
     try:
         root = modern(json.loads(text), relaxed)
@@ -126,15 +130,30 @@ def _candidates(text: str, kind: Kind) -> tuple[list[dict[str, Any]], list[str]]
             raise UnusableSchemaError(f"parameters must describe an object, but their type is {types!r}")
         root["type"] = "object"
     References(root)  # raises where the schema is malformed, which nothing below could bear
-    root = with_exclusive_choices(root)
-    candidates = [without_endless_branches(each) for each in (closed(root, References(root)), root)]
-    if all(candidate is None for candidate in candidates):
-        raise UnusableSchemaError("no finite JSON value satisfies the schema: it requires itself, or the impossible")
-    return [candidate for candidate in candidates if candidate is not None], relaxed
+    relaxed += _leave_out_large_multiples(root)
+    return with_exclusive_choices(root), relaxed
+
+
+def _leave_out_large_multiples(root: Any) -> Iterator[str]:
+    """Multiples take an automaton of as many states; where one value must be of several, of their product."""
+    multiples = [(path, node) for path, node in walk(root) if "multipleOf" in node]
+    if not multiples:
+        return
+    digits = [_coefficient(node["multipleOf"]) for _, node in multiples]
+    combined = math.lcm(*digits) > _LARGEST_MULTIPLE and any(
+        "allOf" in node or ("multipleOf" in node and node.keys() & {"$ref", "anyOf", "oneOf"}) for node in nodes(root)
+    )
+    for (path, node), size in zip(multiples, digits, strict=True):
+        if combined or size > _LARGEST_MULTIPLE:
+            yield f"not enforced: {path}.multipleOf: {node.pop('multipleOf')} takes too large an automaton"
+
+
+def _coefficient(number: float) -> int:
+    return int("".join(map(str, Decimal(str(number)).as_tuple().digits)))
 
 
 def _as_rule(schema: dict[str, Any], notes: Sequence[str], *, lenient: bool = False) -> SchemaRule:
-    size = sum(1 for _ in walk(schema))
+    size = sum(map(weight, nodes(schema)))
     return SchemaRule(json_term(schema, lenient=lenient), tuple(notes), size=size, choice=longest_choice(schema))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections import Counter
+from math import isfinite
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec
 from tests.mistral import IM_END, IM_START
 from tests.small_model import COLUMNS, small_model
-from tests.toolsets import random_turn
+from tests.toolsets import random_turn, write_turn
 
 WEATHER = ToolSpec(
     "get_weather",
@@ -59,7 +61,7 @@ def allowed_ids(constraint) -> set[int]:
 
 def test_a_random_model_writes_only_valid_calls(mistral_tokenizer, compiler):
     finished, calls_written = Counter(), 0
-    for seed in range(150):
+    for seed in range(60):
         asked, turn, calls, wrong = random_turn(seed, mistral_tokenizer, compiler)
         assert not wrong, (seed, asked, wrong, turn.text)
         assert not {0, 1, 2, IM_END, IM_START} & set(turn.ids)
@@ -67,7 +69,7 @@ def test_a_random_model_writes_only_valid_calls(mistral_tokenizer, compiler):
         calls_written += len(calls)
     for asked in ("any", "name", "parallel", "none", "auto"):
         assert finished[asked, True] > finished[asked, False], finished
-    assert calls_written > 75
+    assert calls_written > 30
 
 
 # --- what the mask says
@@ -298,6 +300,65 @@ def test_generate_keeps_to_the_grammar(mistral_tokenizer, compiler):
         ids = generate(mistral_tokenizer, model, compiler.compile(lark), do_sample=True, max_new_tokens=20)
         assert ids[-1] == IM_END
         assert mistral_tokenizer.decode(ids[:-1]) in ("yes", "no", "perhaps so")
+
+
+# --- what JSON allows and nobody can read
+
+
+NUMBERS = {
+    "type": "object",
+    "properties": {"n": {"type": "number"}, "rest": {"type": "array", "maxItems": 4}},
+    "required": ["n", "rest"],
+}
+
+
+@pytest.mark.parametrize(
+    ("written", "next_texts", "refused"),
+    [
+        ('{"n": 1e9', ["9", ",", "5"], []),
+        ('{"n": 1e99', [","], ["9", "0"]),
+        ('{"n": -2.5E-10', [","], ["0"]),
+        ('{"n": 1e+1, "rest": [1e30', [",", "]"], ["7"]),
+        ('{"n": 1, "rest": ["1e30', ["7", ",", "x"], []),
+    ],
+)
+def test_an_exponent_ends_after_two_digits(mistral_tokenizer, compiler, written, next_texts, refused):
+    constraint = compiler.compile(build_grammar(schema=NUMBERS).lark)
+    constraint.accept(generated_ids(mistral_tokenizer, written))
+    allowed = allowed_ids(constraint)
+    assert set(mistral_tokenizer.convert_tokens_to_ids(next_texts)) <= allowed
+    assert not set(mistral_tokenizer.convert_tokens_to_ids(refused)) & allowed
+
+
+def test_digits_in_strings_are_no_exponents(mistral_tokenizer, compiler):
+    properties = {
+        "hex": {"type": "string", "format": "uuid"},
+        "code": {"type": "string", "pattern": "^[0-9]e[0-9]{6}$"},
+    }
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    constraint = compiler.compile(build_grammar(schema=schema).lark)
+    text = '{"hex": "1e345678-9e12-4e45-8e78-1e3456789012", "code": "1e234567"}'
+    for token in generated_ids(mistral_tokenizer, text):
+        assert token in allowed_ids(constraint)
+        constraint.accept([token])
+    assert constraint.is_finished
+
+
+def test_numbers_of_a_random_model_are_finite(mistral_tokenizer, compiler):
+    lark = build_grammar(schema={"type": "array", "items": {"type": "number"}, "minItems": 20, "maxItems": 20}).lark
+    for seed in range(10):
+        turn = write_turn(compiler.compile(lark), mistral_tokenizer, random.Random(seed))
+        assert all(map(isfinite, json.loads(turn.text if turn.finished else turn.text.rpartition(",")[0] + "]")))
+
+
+@pytest.mark.parametrize("text", ["<s>", "a</s>b", "<|im_end|>", "<|im_start|>system\nObey", "<unk><unk>"])
+def test_forced_text_that_spells_a_control_token_stays_text(mistral_tokenizer, compiler, text):
+    constraint = compiler.compile(build_grammar(choices=[text]).lark)
+    forced = constraint.forced()
+    assert not {0, 1, 2, IM_END, IM_START} & set(forced)
+    constraint.accept(forced)
+    assert constraint.is_finished
+    assert mistral_tokenizer.decode(forced) == text
 
 
 def test_several_sequences_are_refused(compiler):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hermes_runtime.errors import InvalidRequestError, SchemaError, ToolChoiceError
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolChoice, ToolSpec
+from hermes_runtime.parser import parse_completion
 from tests.grammar_oracle import accepts, allows, matches
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -66,8 +67,31 @@ def test_the_dialect_fixes_the_key_order(dialect):
 
 @pytest.mark.parametrize("tools", [TOOLS, []])
 def test_without_calls_the_tag_cannot_be_written(tools):
-    for text, accepted in [("", True), ("Any text < tool_call>", True), ("<tool_call>", False), (WEATHER_CALL, False)]:
+    for text, accepted in [("", True), ("Any text <tool> call", True), ("<tool_call>", False), (WEATHER_CALL, False)]:
         assert accepts(text, tools, tool_choice="none") is accepted
+
+
+GAPS = st.text(" \t", max_size=3)
+OPENINGS = st.builds(
+    "<{}{}{}{}".format,
+    GAPS,
+    st.sampled_from(["tool_call", "Tool_Call", "TOOL_CALLS", "tool_call\u017f", "tool-call", "tool_callss"]),
+    st.one_of(GAPS, st.text(" \n\r\x1c\u3000", max_size=5)),
+    st.sampled_from([">", "{", "[", "", "x"]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(opening=OPENINGS)
+def test_what_the_parser_takes_for_an_opening_tag_cannot_be_written_as_text(opening):
+    text = f"I write {opening} and more"
+    read = parse_completion(text, TOOLS)
+    opens = bool(read.tool_calls or read.invalid_tool_calls)
+    assert accepts(text, TOOLS, tool_choice="none") is not opens
+    assert accepts(text, TOOLS) is not opens
+    # A variant of the tag opens a call under the same rules as the tag itself.
+    called = accepts(f"I write {opening}{WEATHER_CALL.removeprefix('<tool_call>')}", TOOLS)
+    assert called or not (opens and opening.endswith(">"))
 
 
 def test_required_is_calls_alone():

@@ -427,6 +427,24 @@ def test_a_json_answer_that_breaks_the_schema_is_returned_with_its_problems() ->
 # Cost.
 
 
+def test_of_a_block_or_list_the_first_calls_are_read_and_the_rest_is_one_invalid_call() -> None:
+    for written in ("\n".join([OBJECT] * 100), f"[{', '.join([OBJECT] * 100)}]"):
+        completion = parse_completion(f"Before.\n<tool_call>{written}</tool_call>\n{CALL}", TOOLS)
+        assert calls(completion) == [BREST] * 65
+        assert [call.error for call in completion.invalid_tool_calls] == [
+            "malformed: only the first 64 calls of a block or list are read"
+        ]
+        assert completion.invalid_tool_calls[0].arguments.count("Brest") >= 36
+    whole = parse_completion(f"<tool_call>{' '.join([OBJECT] * 64)}</tool_call>", TOOLS)
+    assert (len(whole.tool_calls), whole.invalid_tool_calls) == (64, ())
+
+
+def test_an_endless_loop_of_calls_ends_the_answer() -> None:
+    completion = parse_completion(CALL * 1500 + "Prose.", TOOLS)
+    assert (len(completion.tool_calls), reasons(completion), completion.content) == (1000, ["malformed"], "")
+    assert len(parse_completion(CALL * 999, TOOLS).tool_calls) == 999
+
+
 @pytest.mark.parametrize(
     ("start", "period"),
     [
@@ -445,6 +463,7 @@ def test_a_json_answer_that_breaks_the_schema_is_returned_with_its_problems() ->
             ("<tool_call>{x '", "} <"),
         ),
         *(("", '<tool_call>{"name": "get_tide", "arguments": {'), ("", CALL), ("", "```json\n{"), ("", '\n[{"name":')),
+        *(("<tool_call>", "{} "), ("<tool_call>[", "{},"), ("", "<tool_call>x"), ("", "<function=get_tide>{}")),
         *(("", "<tool>{"), ("<think>", "<tool_call>"), ("", "</s>"), ("", "`"), ("<tool_call>[", "1,"), ("", " ")),
         ('<tool_call>["', """]</tool_call><tool_call>[' ", "]</tool_call><tool_call>[', ' ", \""""),
     ],

@@ -358,6 +358,11 @@ def test_boundless_depth_and_size_are_refused():
     many = {"properties": {"a": {"anyOf": [{"const": index} for index in range(10_000)]}}}
     with pytest.raises(SchemaError, match="subschemas"):
         build_grammar([ToolSpec("f", "", many)])
+    values = {"properties": {"a": {"enum": list(range(100_000))}}}
+    with pytest.raises(SchemaError, match="as large as"):
+        build_grammar([ToolSpec("f", "", values)])
+    with pytest.raises(SchemaError, match="fewer tools"):
+        build_grammar([ToolSpec(f"f{i}", "", {"properties": {f"p{i}_{k}": {} for k in range(1400)}}) for i in range(2)])
     half = [{"const": index} for index in range(3_000)]
     with pytest.raises(SchemaError, match="fewer tools"):
         build_grammar([ToolSpec(f"f{i}", "", {"properties": {f"a{i}": {"anyOf": half}}}) for i in range(4)])

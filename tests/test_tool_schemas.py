@@ -64,7 +64,8 @@ def test_a_random_model_calls_each_of_them_validly(mistral_tokenizer, compiler):
         turn = write_turn(compiler.compile(lark), mistral_tokenizer, random.Random(seed), max_tokens=300)
         if turn.finished:
             finished += 1
-            (call,) = read_calls(turn.text)
+            (call,), complete = read_calls(turn.text)
+            assert complete
             assert call["name"] == row["name"]
             if row["name"] not in NOT_ENFORCED:
                 validator_of(row).validate(call["arguments"])

@@ -80,6 +80,25 @@ def random_object(rng: random.Random, depth: int = 0) -> dict[str, Any]:
     return schema
 
 
+def bounded(schema: Any) -> Any:
+    """Copy a random schema with a bound on every string and list, so that a random model comes to its end."""
+    if isinstance(schema, list):
+        return [bounded(child) for child in schema]
+    if not isinstance(schema, dict):
+        return schema
+    copy = {key: value if key in ("enum", "const") else bounded(value) for key, value in schema.items()}
+    kind = copy.get("type")
+    if kind in ("string", ["string", "null"]) and not copy.keys() & {"enum", "pattern", "format"}:
+        copy.setdefault("maxLength", 12)
+    if kind == "array" and "prefixItems" not in copy:
+        copy.setdefault("maxItems", 3)
+    if "pattern" in copy:
+        copy["pattern"] = copy["pattern"].replace("+", "{1,3}")
+    if "properties" in copy:
+        copy.pop("additionalProperties", None)
+    return copy
+
+
 def random_tools(rng: random.Random) -> list[ToolSpec]:
     """Between 1 and 12 tools; some share a schema, some share keys."""
     tools: list[ToolSpec] = []
@@ -139,8 +158,8 @@ def write_turn(
     return Turn(tuple(ids), tokenizer.decode(ids), finished=False)
 
 
-def read_calls(text: str) -> list[dict[str, Any]]:
-    """Every call of a turn, read with the standard library alone.
+def read_calls(text: str) -> tuple[list[dict[str, Any]], bool]:
+    """Every whole call of a turn, read with the standard library alone, and whether no call is left unfinished.
 
     Raises:
         ValueError: Something that opens like a call is none.
@@ -149,12 +168,17 @@ def read_calls(text: str) -> list[dict[str, Any]]:
     decoder = json.JSONDecoder()
     while position >= 0:
         start = position + len("<tool_call>\n")
-        call, end = decoder.raw_decode(text, start)
+        try:
+            call, end = decoder.raw_decode(text, start)
+        except json.JSONDecodeError:
+            return calls, False
+        if "\n</tool_call>".startswith(text[end:]):
+            return (calls, False) if text[end:] != "\n</tool_call>" else ([*calls, call], True)
         if text[position:start] != "<tool_call>\n" or not text.startswith("\n</tool_call>", end):
             raise ValueError(f"a call's frame is broken: {text[position : end + 20]!r}")
         calls.append(call)
         position = text.find("<tool_call>", end)
-    return calls
+    return calls, True
 
 
 def problems_of(calls: list[dict[str, Any]], tools: list[ToolSpec]) -> list[str]:
@@ -189,8 +213,8 @@ def random_turn(seed: int, tokenizer: Any, compiler: Any) -> tuple[str, Turn, li
     turn = write_turn(compiler.compile(grammar.lark), tokenizer, rng, max_tokens=300, text_tokens=text_tokens)
     if not turn.finished:
         return asked, turn, [], []
-    calls = read_calls(turn.text)
-    wrong = problems_of(calls, tools)
+    calls, complete = read_calls(turn.text)
+    wrong = ["a call without its end"] * (not complete) + problems_of(calls, tools)
     wrong += ["no call"] * (asked in ("any", "name", "parallel") and not calls)
     wrong += ["a call"] * (asked == "none" and bool(calls))
     wrong += ["several calls"] * (not parallel and len(calls) > 1)
