@@ -94,3 +94,13 @@ def test_prompts_say_how_many_prompt_tokens_fit_a_second():
     costs.note(1, 0.3)
     costs.note(512, 25.6)
     assert costs.tokens_within(1.0) == 20
+
+
+def test_patience_is_kept_where_the_fit_says_that_tokens_are_free():
+    costs = PassCosts()
+    assert costs.tokens_within(1.0) is None
+    for tokens, seconds in ((1, 0.5), (17, 0.4), (17, 0.4)):
+        costs.note(tokens, seconds)
+    assert costs.price(1) == 0
+    assert costs.tokens_within(0.0) == 0
+    assert 0 < costs.tokens_within(1.0) < 100

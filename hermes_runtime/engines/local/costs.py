@@ -42,7 +42,9 @@ class PassCosts:
 
     def tokens_within(self, seconds: float) -> int | None:
         """Return how many prompt tokens the device computes in this time; None before anything ran."""
-        slope = self._prompt_token or self._line()[1]
+        weight, tokens, taken, *_ = self._sums
+        # Where the fit says that tokens are free, which noise can make it say, what all of them took is the safe guess.
+        slope = self._prompt_token or self._line()[1] or (taken / tokens if weight else 0.0)
         return int(seconds / slope) if slope > 0 else None
 
     def _line(self) -> tuple[float, float]:
