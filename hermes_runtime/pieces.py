@@ -120,5 +120,9 @@ class ArgumentPieces:
         self._has_item[-1] = True
 
 
+# One encoder for all: `json.dumps` makes a new one for each value.
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return repr(value) if type(value) is int else _encode(value)
