@@ -271,7 +271,7 @@ def test_one_engine_for_one_address(as_vllm):
         {"engine": "server"},
         {"base_url": "http://localhost:1", "kernel": "torch"},
         {"base_url": "http://localhost:1", "engine_options": {"tensor_parallel_size": 2}},
-        {"engine_options": {"slots": 2}},
+        {"engine_options": {"served_model": "elsewhere"}},
         {"api_key": "k"},
     ],
 )
