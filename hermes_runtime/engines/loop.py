@@ -87,7 +87,7 @@ class LoopThread:
     async def _cancel_others(self) -> None:
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in others:
-            task.cancel()
+            _cancel_once(task)
         await asyncio.gather(*others, return_exceptions=True)
 
 
@@ -109,14 +109,14 @@ class TaskChannel(DeltaChannel):
         self._loop, self._task = loop, task
         task.add_done_callback(self._close)
         if self.is_cancelled:
-            task.cancel()
+            _cancel_once(task)
 
     def cancel(self) -> None:
         """Ask the producer to stop."""
         super().cancel()
         if self._loop is not None and self._task is not None and not self._task.done():
             with suppress(RuntimeError):  # the loop was closed, and all its tasks with it
-                self._loop.call_soon_threadsafe(self._task.cancel)
+                self._loop.call_soon_threadsafe(_cancel_once, self._task)
 
     def _close(self, task: asyncio.Task[None]) -> None:
         """End the stream of a task that did not do so itself: it was cancelled, perhaps before its first step."""
@@ -127,6 +127,12 @@ class TaskChannel(DeltaChannel):
 
 
 _OPEN_LOOPS: weakref.WeakSet[LoopThread] = weakref.WeakSet()
+
+
+def _cancel_once(task: asyncio.Task[Any]) -> None:
+    """Cancel a task of this thread's loop, unless it is being cancelled: again would break off its cleaning up."""
+    if not task.cancelling():
+        task.cancel()
 
 
 async def _nothing() -> None:

@@ -5,7 +5,6 @@ Tensor and pipeline parallelism, Ray and memory are vLLM's: what `AsyncEngineArg
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
@@ -24,7 +23,6 @@ from hermes_runtime.engines.writer import DeltaWriter
 from hermes_runtime.errors import (
     ContextWindowExceededError,
     EngineError,
-    GenerationTimeoutError,
     HermesError,
     InvalidRequestError,
 )
@@ -85,7 +83,10 @@ class VLLMEngine:
         params = self._sampling_params(request)
         channel = TaskChannel(prompt_length)
         writer = DeltaWriter(channel, request, self._decode, self._vocabulary.eos_ids)
-        self._loop.start(lambda: self._run(request, params, channel, writer), channel)
+        self._loop.start(
+            lambda: writer.complete(lambda: self._complete(request, params, writer), self._typed),
+            channel,
+        )
         return StreamedGeneration(channel)
 
     def close(self) -> None:
@@ -142,19 +143,6 @@ class VLLMEngine:
         except (ValueError, self._vllm.VLLMClientError) as error:
             raise InvalidRequestError(f"vLLM does not take this request: {error}") from error
 
-    async def _run(self, request: GenerationRequest, params: Any, channel: TaskChannel, writer: DeltaWriter) -> None:
-        try:
-            async with asyncio.timeout(request.timeout):
-                await self._complete(request, params, writer)
-        except asyncio.CancelledError:
-            writer.end("cancelled")
-        except HermesError as error:
-            channel.fail(error)
-        except TimeoutError:
-            channel.fail(GenerationTimeoutError(f"no complete answer within {request.timeout} seconds"))
-        except Exception as error:  # noqa: BLE001 - whatever broke belongs to this request; the next one must still run
-            channel.fail(self._typed(error))
-
     async def _complete(self, request: GenerationRequest, params: Any, writer: DeltaWriter) -> None:
         prompt = self._vllm.tokens_input(list(request.prompt_ids))
         cached = 0
@@ -192,7 +180,6 @@ class VLLMEngine:
             typed = EngineError(f"vLLM failed: {type(error).__name__}: {error}")
         # Its processes are gone and do not come back; whoever asks next gets a new engine.
         self._is_closed = self._is_closed or bool(self._llm.errored)
-        typed.__cause__ = error
         return typed
 
     def _decode(self, ids: list[int]) -> str:

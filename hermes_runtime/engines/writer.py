@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from hermes_runtime.engines.base import FinishReason, GenerationRequest, TokenDelta, TokenLogprob, Usage
 from hermes_runtime.engines.stream import DeltaChannel
 from hermes_runtime.engines.text import Detokenizer, StopScanner
+from hermes_runtime.errors import GenerationTimeoutError, HermesError
 
 
 class DeltaWriter:
@@ -28,6 +30,7 @@ class DeltaWriter:
     ) -> None:
         self._channel = channel
         self._prompt_tokens = len(request.prompt_ids)
+        self._timeout = request.timeout
         self._detokenizer = Detokenizer(decode)
         self._scanner = StopScanner(request.stop)
         self._stop_ids = frozenset((*end_ids, *request.stop_ids))
@@ -67,3 +70,24 @@ class DeltaWriter:
     def _put(self, delta: TokenDelta) -> None:
         self.has_written = True
         self._channel.put(delta)
+
+    async def complete(self, work: Callable[[], Awaitable[None]], typed: Callable[[Exception], HermesError]) -> None:
+        """Do the work that writes here, in the request's time; whatever it raises ends this channel and nothing else.
+
+        Args:
+            work: Writes the completion, its end included.
+            typed: What its reader is told of an error that is none of the project's own.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                await work()
+        except asyncio.CancelledError:
+            self.end("cancelled")
+        except HermesError as error:
+            self._channel.fail(error)
+        except TimeoutError:
+            self._channel.fail(GenerationTimeoutError(f"no complete answer within {self._timeout} seconds"))
+        except Exception as error:  # noqa: BLE001 - whatever broke belongs to this request; the next one must still run
+            failure = typed(error)
+            failure.__cause__ = error
+            self._channel.fail(failure)

@@ -20,8 +20,6 @@ from hermes_runtime.engines.writer import DeltaWriter
 from hermes_runtime.errors import (
     ContextWindowExceededError,
     EngineError,
-    GenerationTimeoutError,
-    HermesError,
     InvalidRequestError,
 )
 
@@ -129,7 +127,7 @@ class ServerEngine:
             raise EngineError(f"the engine of {self.model_name!r} is closed; load it again")
         channel = TaskChannel(prompt_length)
         writer = DeltaWriter(channel, request, self._decode, self._vocabulary.eos_ids)
-        self._loop.start(lambda: self._run({**body, **self._extra_body}, request, channel, writer), channel)
+        self._loop.start(lambda: self._run({**body, **self._extra_body}, request, writer), channel)
         return StreamedGeneration(channel)
 
     def close(self) -> None:
@@ -137,24 +135,13 @@ class ServerEngine:
         self._is_closed = True
         self._loop.close(self._client.close)
 
-    async def _run(
-        self, body: dict[str, Any], request: GenerationRequest, channel: TaskChannel, writer: DeltaWriter
-    ) -> None:
-        try:
-            async with asyncio.timeout(request.timeout):
-                await self._retried(
-                    lambda: self._complete(body, request, writer), may_retry=lambda: not writer.has_written
-                )
-        except asyncio.CancelledError:
-            writer.end("cancelled")
-        except HermesError as error:
-            channel.fail(error)
-        except TimeoutError:
-            channel.fail(GenerationTimeoutError(f"no complete answer within {request.timeout} seconds"))
-        except Exception as error:  # noqa: BLE001 - whatever broke belongs to this request; the next one must still run
-            failure = EngineError(f"generation failed: {type(error).__name__}: {error}")
-            failure.__cause__ = error
-            channel.fail(failure)
+    async def _run(self, body: dict[str, Any], request: GenerationRequest, writer: DeltaWriter) -> None:
+        await writer.complete(
+            lambda: self._retried(
+                lambda: self._complete(body, request, writer), may_retry=lambda: not writer.has_written
+            ),
+            lambda error: EngineError(f"generation failed: {type(error).__name__}: {error}"),
+        )
 
     async def _complete(self, body: dict[str, Any], request: GenerationRequest, writer: DeltaWriter) -> None:
         reason: FinishReason | None = None

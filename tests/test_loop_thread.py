@@ -1,0 +1,43 @@
+"""The thread of an engine that waits for others: cancelling a completion lets it clean up, however often it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from hermes_runtime.engines.loop import LoopThread, TaskChannel
+from hermes_runtime.engines.stream import StreamedGeneration
+
+
+async def _nothing():
+    pass
+
+
+def test_a_second_cancel_does_not_break_off_the_cleaning_up_of_the_first():
+    loop, channel = LoopThread("test"), TaskChannel(3)
+    begun, cleaning, cleaned = threading.Event(), threading.Event(), threading.Event()
+    may_end = asyncio.Event()
+
+    async def work():
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            cleaning.set()
+            await may_end.wait()
+            cleaned.set()
+
+    async def release():
+        may_end.set()
+
+    loop.start(work, channel)
+    generation = StreamedGeneration(channel)
+    assert begun.wait(30)
+    generation.cancel()
+    assert cleaning.wait(30)
+    # What a task does that is cancelled while it reads: its iterator is closed, and then dropped.
+    generation.cancel()
+    del generation
+    loop.run(release())
+    assert cleaned.wait(30)
+    loop.close(_nothing)
