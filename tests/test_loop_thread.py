@@ -1,4 +1,4 @@
-"""The thread of an engine that waits for others: cancelling a completion lets it clean up, however often it is asked."""
+"""The thread of an engine that waits for others: a cancelled completion cleans up, however often it is cancelled."""
 
 from __future__ import annotations
 
