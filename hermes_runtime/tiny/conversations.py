@@ -102,6 +102,7 @@ def make_conversation(
     difficulty: float = 1.0,
     number: int = 0,
     pieces: Sequence[str] = (),
+    drill: float = 0.0,
 ) -> Conversation:
     """Make one conversation.
 
@@ -112,8 +113,10 @@ def make_conversation(
         difficulty: 0 (one small tool, much copying) to 1 (everything).
         number: Makes the call ids unique.
         pieces: What made-up words are made of; see `Values`.
+        drill: Share of conversations whose tools have opaque names. With telling ones alone a model guesses a parameter
+            from the type of its value, and never learns to look for the tool that the question is about.
     """
-    values = Values(rng, held_out=held_out, pieces=pieces)
+    values = Values(rng, held_out=held_out, pieces=pieces, opaque=drill > 0 and rng.random() < drill)
     kinds = ("tools", "json", "extraction", "plain", "copy")
     kind = rng.choices(kinds, (76, 12 * difficulty, 5 * difficulty, 4, 2 + 14 * (1 - difficulty)))[0]
     if kind == "extraction":
@@ -188,15 +191,14 @@ def _extraction_conversation(values: Values, number: int) -> Conversation:
 def _toolset(values: Values, difficulty: float, *, everyday: bool) -> tuple[list[Tool], bool]:
     """Return the tools of a conversation, and whether only their verbs tell some of them apart."""
     rng = values.rng
-    amount = rng.choices((1, 2, 3, 4), (3 + 12 * (1 - difficulty), 3, 3 * difficulty + 0.01, 2.5 * difficulty + 0.01))[
-        0
-    ]
+    few = 0 if values.opaque and difficulty > 0.3 else 3 + 12 * (1 - difficulty)
+    amount = rng.choices((1, 2, 3, 4), (few, 3, 3 * difficulty + 0.01, 2.5 * difficulty + 0.01))[0]
     most = 1 + round(rng.random() * (0.6 + 2.4 * difficulty)) + (rng.random() < 0.2 * difficulty)
     optional = 0.4 if difficulty > 0.6 and values.chance(0.12) else 0.0
     tools: dict[str, Tool] = {}
     by_verb = False
     while len(tools) < amount:
-        if everyday and values.chance(0.28):
+        if everyday and not values.opaque and values.chance(0.28):
             tool = everyday_tool(values)
         elif (
             (named := [t for t in tools.values() if t.noun and not t.asks]) and difficulty > 0.6 and values.chance(0.12)

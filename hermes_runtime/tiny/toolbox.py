@@ -58,6 +58,10 @@ _ENUM_PARAMETERS: dict[str, tuple[str, ...]] = {
     "status": ("open", "closed", "pending"),
     "period": ("day", "week", "month", "year"),
 }
+_ALL_NAMES = [
+    *(name for _, names in _STRING_PARAMETERS for name in names.split()),
+    *(*_INTEGER_PARAMETERS, *_NUMBER_PARAMETERS, *_BOOLEAN_PARAMETERS),
+]
 _NAME_LISTS = {
     "city": CITIES, "town": CITIES, "location": CITIES, "place": CITIES, "origin": CITIES, "destination": CITIES,
     "country": COUNTRIES, "name": PEOPLE, "person": PEOPLE, "user": PEOPLE, "owner": PEOPLE, "author": PEOPLE,
@@ -127,7 +131,7 @@ def _parameter(values: Values, *, required: bool) -> Parameter:
     if kind == "boolean":
         return Parameter(_word_or(values, _BOOLEAN_PARAMETERS), kind, lambda: values.chance(0.5), required=required)
     if kind == "enum":
-        if values.chance(0.1):
+        if values.chance(0.6 if values.opaque else 0.1):
             name, choices = (
                 values.draw(values.made_up_word),
                 tuple({values.word(): None for _ in range(rng.randint(2, 4))}),
@@ -146,7 +150,9 @@ def _parameter(values: Values, *, required: bool) -> Parameter:
 
 def _word_or(values: Values, names: list[str]) -> str:
     """Return one of the usual parameter names, or now and then a made-up one."""
-    return values.draw(values.made_up_word) if values.chance(0.06) else values.rng.choice(names)
+    if values.chance(0.6 if values.opaque else 0.06):
+        return values.draw(values.made_up_word)
+    return values.rng.choice(_ALL_NAMES if values.opaque else names)
 
 
 _DEFAULTS = {"string": "", "integer": 1, "number": 1.0, "boolean": False}
@@ -211,6 +217,8 @@ def make_tool(
     rng = values.rng
     noun = values.noun() if noun is None else noun
     verb = rng.choice(QUERY_VERBS + ACTION_VERBS[:12] if values.chance(0.8) else ACTION_VERBS) if verb is None else verb
+    if values.opaque and values.chance(0.6):
+        most_parameters = 1
     parameters: dict[str, Parameter] = {}
     for _ in range(rng.choices(range(5), (5, 50, 30, 12, 3))[0]):
         if len(parameters) < most_parameters:
@@ -218,13 +226,14 @@ def make_tool(
             parameters.setdefault(parameter.name, parameter)
     ordered = tuple(sorted(parameters.values(), key=lambda p: not p.required))
     words = noun.split()
+    prefix = values.made_up_word() if values.opaque and values.chance(0.5) else verb
     style = rng.random()
     if style < 0.82:
-        name = "_".join((verb, *words))
+        name = "_".join((prefix, *words))
     elif style < 0.9:
-        name = verb + "".join(word.capitalize() for word in words)
+        name = prefix + "".join(word.capitalize() for word in words)
     elif style < 0.96:
-        name = "_".join((*words, verb))
+        name = "_".join((*words, prefix))
     else:
         name = "_".join(words)
     third = f"{verb.capitalize()}s" if not verb.endswith(("ch", "s")) else f"{verb.capitalize()}es"

@@ -28,7 +28,8 @@ from hermes_runtime.tiny.tokenizer import build_tokenizer, save_tokenizer
 LONGEST = 1024
 TOKENS_PER_STEP = 5120
 POSITIONS = 2304
-CONTEXT_WEIGHT = 0.1
+CONTEXT_WEIGHT, LATE_CONTEXT_WEIGHT = 0.1, 0.005
+DRILL = 0.35
 POOL = 600
 QUANTIZED_SHARE = 0.16
 MATRIX_RATE, OTHER_RATE = 0.02, 0.003
@@ -50,11 +51,11 @@ class Progress:
     difficulty: float = 0.0
 
 
-def make_batch(examples: list[Example], rng: random.Random, positions: int) -> Batch:
+def make_batch(examples: list[Example], rng: random.Random, positions: int, context_weight: float) -> Batch:
     """Return ids [batch, tokens], and rows, targets and weights of exactly `positions` positions.
 
     Every token that the model has to write counts 1; the room left over is filled with random other tokens, which count
-    little: guessing what stands in a prompt teaches copying too.
+    `context_weight`: guessing what stands in a prompt teaches copying too.
     """
     tokens = max(len(example.ids) for example in examples)
     ids = torch.zeros(len(examples), tokens, dtype=torch.long)
@@ -68,7 +69,7 @@ def make_batch(examples: list[Example], rng: random.Random, positions: int) -> B
     rng.shuffle(context)
     wanted = wanted[:positions]
     chosen = (wanted + context)[:positions]
-    weights = [1.0] * len(wanted) + [CONTEXT_WEIGHT] * (len(chosen) - len(wanted))
+    weights = [1.0] * len(wanted) + [context_weight] * (len(chosen) - len(wanted))
     rows, targets = zip(*chosen, strict=True)
     return ids, torch.tensor(rows), torch.tensor(targets), torch.tensor(weights)
 
@@ -82,7 +83,8 @@ def batches(tokenizer: Any, seed: int, difficulty: Synchronized[float], parts: i
         pool: list[Example] = []
         while len(pool) < POOL:
             example = make_example(
-                make_conversation(rng, difficulty=difficulty.value, number=number, pieces=pieces), tokenizer
+                make_conversation(rng, difficulty=difficulty.value, number=number, pieces=pieces, drill=DRILL),
+                tokenizer,
             )
             number += 1
             if len(example.ids) <= LONGEST:
@@ -94,7 +96,9 @@ def batches(tokenizer: Any, seed: int, difficulty: Synchronized[float], parts: i
             if len(pool) < size:
                 break
             shares = [pool[-size:][part::parts] for part in range(parts)]
-            made.append([make_batch(share, rng, POSITIONS // parts) for share in shares])
+            # Once copying has been learned, what cannot be guessed in a prompt is only noise, and drowns the rest.
+            weight = CONTEXT_WEIGHT + (LATE_CONTEXT_WEIGHT - CONTEXT_WEIGHT) * difficulty.value
+            made.append([make_batch(share, rng, POSITIONS // parts, weight) for share in shares])
             del pool[-size:]
         rng.shuffle(made)
         yield from made
@@ -121,6 +125,8 @@ def _learn(
 ) -> None:
     """Run one of the processes that train together."""
     torch.set_num_threads(1)
+    # Attention that has learned to be sure is full of denormal numbers, which halve the speed of everything.
+    torch.set_flush_denormal(True)
     torch.manual_seed(seed)
     distributed.init_process_group("gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=parts)
     backend = Tokenizer.from_file(str(folder / "tokenizer.json"))

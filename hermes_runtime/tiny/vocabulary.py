@@ -114,12 +114,16 @@ class Values:
         held_out: Draw only what training never sees (True) or only what it may see (False).
         pieces: Lower-case tokens of the tokenizer. Made-up words are then mostly strung together from these, so that
             every token occurs in something to copy; without that, words outside the lists come out garbled.
+        opaque: The names of tools and parameters tell nothing, so that only reading the tools helps.
     """
 
-    def __init__(self, rng: random.Random, *, held_out: bool, pieces: Sequence[str] = ()) -> None:
+    def __init__(
+        self, rng: random.Random, *, held_out: bool, pieces: Sequence[str] = (), opaque: bool = False
+    ) -> None:
         self.rng = rng
         self.held_out = held_out
         self.pieces = pieces
+        self.opaque = opaque
 
     def allowed(self, value: Scalar) -> bool:
         """Tell whether a value lies on this side; one-digit numbers, booleans and two-letter words lie on both."""
