@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes_runtime.engines.local import int4pack
+from hermes_runtime.engines.local import int4pack, vnni
 from hermes_runtime.engines.local.awq import AwqFormat, AwqWeight, dequantize, pack_codes, quantize, unpack_codes
 from hermes_runtime.engines.local.kernels import (
     CPU_DENSE_ROWS,
@@ -17,6 +17,7 @@ from hermes_runtime.engines.local.kernels import (
     DequantizeLinear,
     Int4Linear,
     OutputHead,
+    VnniLinear,
     choose_kernel,
     reference,
 )
@@ -183,7 +184,9 @@ def test_the_cuda_layout_is_read_off_whatever_torch_writes(monkeypatch):
     assert relative_error(dense, dequantize(weight, torch.float64).t()) < BF16_TOLERANCE
 
 
-LINEARS = ["torch", "dequantize", "dense"]
+NEEDS_VNNI = pytest.mark.skipif(vnni.reason_against() is not None, reason=str(vnni.reason_against()))
+VNNI = pytest.param("vnni", marks=NEEDS_VNNI)
+LINEARS = ["torch", "dequantize", "dense", VNNI]
 
 
 @pytest.mark.parametrize("kernel", LINEARS)
@@ -207,6 +210,140 @@ def test_every_kernel_agrees_with_float64(kernel, rows, group, groups, columns, 
     assert y.dtype == torch.bfloat16
     assert y.shape == (1, rows, columns)
     assert relative_error(y, reference(x, weight)) < BF16_TOLERANCE
+
+
+@NEEDS_VNNI
+@settings(max_examples=30)
+@given(
+    rows=st.integers(1, 20),
+    group=st.sampled_from([8, 24, 32, 64, 128, 256]),
+    groups=st.integers(1, 4),
+    columns=st.sampled_from([16, 48, 80, 256]),
+    zero_point=st.booleans(),
+    exponent=st.integers(-20, 20),
+)
+def test_vnni_computes_with_sixteen_bits(rows, group, groups, columns, zero_point, exponent):
+    weight = random_weight(group * groups, columns, group, zero_point=zero_point, seed=rows)
+    x = torch.randn(rows, weight.in_features, generator=torch.Generator().manual_seed(rows)) * 2.0**exponent
+    y = VnniLinear(weight, CPU, torch.float32)(x)
+    assert y.dtype == torch.float32
+    assert relative_error(y, reference(x, weight)) < 2e-4
+
+
+@NEEDS_VNNI
+def test_vnni_is_exact_where_sixteen_bits_are():
+    """Small whole numbers, the largest codes and powers of two: nothing is rounded anywhere."""
+    words = torch.full((256, 2), -1, dtype=torch.int32)
+    zeros = pack_codes(torch.arange(32).view(2, 16) % 16)
+    weight = AwqWeight(words, torch.full((2, 16), 0.5, dtype=torch.float16), zeros)
+    x = torch.randint(-127, 128, (9, 256)).float() * 256
+    x[:, 0] = x[:, 128] = 127 * 256
+    assert torch.equal(VnniLinear(weight, CPU, torch.float32)(x).double(), reference(x, weight))
+
+
+@NEEDS_VNNI
+@pytest.mark.parametrize("columns", [16, 64, 176])
+def test_a_row_comes_out_of_vnni_as_it_would_alone(columns):
+    layer = VnniLinear(random_weight(256, columns, 128, bias=True), CPU, torch.float32)
+    x = torch.randn(21, 256)
+    alone = torch.cat([layer(row[None]) for row in x])
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            for rows in (2, 3, 4, 5, 6, 7, 8, 9, 12, 21):
+                assert torch.equal(layer(x[:rows]), alone[:rows])
+    finally:
+        torch.set_num_threads(threads)
+
+
+@NEEDS_VNNI
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_spoils_its_row_alone(broken):
+    layer = VnniLinear(random_weight(256, 32, 128), CPU, torch.float32)
+    x = torch.randn(3, 256)
+    whole = layer(x)
+    x[1, 200] = broken
+    y = layer(x)
+    assert bool(y[1].isnan().all())
+    assert torch.equal(y[[0, 2]], whole[[0, 2]])
+    assert bool((layer(torch.zeros(2, 256)) == 0).all())
+    assert bool((layer(torch.full((2, 256), 1e-38)) == 0).all())
+
+
+@NEEDS_VNNI
+def test_an_outlier_costs_vnni_its_group_a_few_bits():
+    weight = random_weight(512, 64, 128)
+    x = torch.randn(8, 512)
+    x[:, 7] = 1000
+    mates = x.clone()
+    mates[:, 7] = 0
+    outlier = x - mates
+    spoiled = VnniLinear(weight, CPU, torch.float32)(x).double() - reference(outlier, weight)
+    assert relative_error(spoiled, reference(mates, weight)) < 0.01
+
+
+@NEEDS_VNNI
+def test_shapes_that_vnni_does_not_take_are_dequantized():
+    for group, columns, takes in ((4, 64, False), (8, 16, True), (64, 24, False)):
+        weight = random_weight(2 * group, columns, group)
+        layer = LINEAR_OF_KERNEL["vnni"](weight, CPU, torch.bfloat16)
+        assert isinstance(layer, VnniLinear if takes else DequantizeLinear)
+        x = torch.randn(3, 2 * group).bfloat16()
+        assert relative_error(layer(x), reference(x, weight)) < BF16_TOLERANCE
+    assert layer(torch.randn(0, 128).bfloat16()).shape == (0, 24)
+
+
+@pytest.fixture
+def fresh_vnni(tmp_path, monkeypatch):
+    """Forgets what was compiled, as a new process on another machine would."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    vnni.reason_against.cache_clear()
+    vnni._library.cache_clear()
+    yield tmp_path
+    vnni.reason_against.cache_clear()
+    vnni._library.cache_clear()
+
+
+@NEEDS_VNNI
+def test_vnni_is_compiled_once(fresh_vnni, monkeypatch):
+    assert vnni.reason_against() is None
+    made = list((fresh_vnni / "hermes-adapters").iterdir())
+    assert [file.suffix for file in made] == [".so"]
+    vnni.reason_against.cache_clear()
+    vnni._library.cache_clear()
+    monkeypatch.setattr(vnni, "_run", lambda command: pytest.fail("compiled again"))
+    assert vnni.reason_against() is None
+
+
+@NEEDS_VNNI
+def test_without_a_working_compiler_torchs_kernel_is_the_default(fresh_vnni, monkeypatch):
+    bad = fresh_vnni / "cc"
+    bad.write_text("#!/bin/sh\necho 'no such option' >&2\nexit 1\n")
+    bad.chmod(0o755)
+    monkeypatch.setenv("PATH", str(fresh_vnni))
+    for compiler, reason in (("", "C compiler"), (str(bad), "no such option")):
+        monkeypatch.setenv("CC", compiler)
+        if not compiler:
+            bad.rename(fresh_vnni / "hidden")
+        else:
+            (fresh_vnni / "hidden").rename(bad)
+        vnni.reason_against.cache_clear()
+        assert choose_kernel(None, CPU) == "torch"
+        with pytest.raises(EngineError, match=reason):
+            choose_kernel("vnni", CPU)
+
+
+def test_without_the_instructions_torchs_kernel_is_the_default(monkeypatch):
+    monkeypatch.setattr(vnni, "_cpu_flags", lambda: frozenset({"avx2"}))
+    vnni.reason_against.cache_clear()
+    try:
+        assert choose_kernel(None, CPU) == "torch"
+        with pytest.raises(EngineError, match="avx512_vnni"):
+            choose_kernel("vnni", CPU)
+    finally:
+        vnni.reason_against.cache_clear()
 
 
 @pytest.mark.parametrize("kernel", ["dequantize", "dense"])
@@ -362,8 +499,8 @@ def test_both_spellings_of_the_format_are_read():
 
 
 @pytest.mark.parametrize("kernel", [None, "auto"])
-def test_the_default_kernel_is_torchs(kernel):
-    assert choose_kernel(kernel, CPU) == "torch"
+def test_the_default_kernel_is_the_fastest_that_runs(kernel):
+    assert choose_kernel(kernel, CPU) == ("torch" if vnni.reason_against() else "vnni")
     assert choose_kernel(kernel, torch.device("mps")) == "dequantize"
 
 
@@ -387,3 +524,5 @@ def test_torchs_kernel_is_refused_on_a_device_without_it():
         choose_kernel("torch", torch.device("mps"))
     with pytest.raises(EngineError, match="kernel='torch'"):
         choose_kernel("torch-int8", torch.device("mps"))
+    with pytest.raises(EngineError, match="kernel='torch'"):
+        choose_kernel("vnni", torch.device("mps"))

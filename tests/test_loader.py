@@ -22,7 +22,7 @@ from hermes_runtime.engines.local import checkpoint as checkpoint_module
 from hermes_runtime.engines.local import memory
 from hermes_runtime.engines.local.awq import quantize
 from hermes_runtime.engines.local.checkpoint import open_checkpoint
-from hermes_runtime.engines.local.kernels import DequantizeLinear, Int4Linear
+from hermes_runtime.engines.local.kernels import DequantizeLinear, Int4Linear, choose_kernel
 from hermes_runtime.engines.local.loader import load_checkpoint
 from hermes_runtime.engines.local.random_checkpoint import Shape, write_random_checkpoint
 from hermes_runtime.errors import (
@@ -34,6 +34,10 @@ from hermes_runtime.errors import (
 )
 
 IDS = torch.tensor([[1, *range(20, 60)]])
+DEFAULT_KERNEL = choose_kernel(None, torch.device("cpu"))
+VNNI = pytest.param(
+    "vnni", marks=pytest.mark.skipif(DEFAULT_KERNEL != "vnni", reason="no AVX-512 VNNI, or no compiler")
+)
 BF16_MODEL_TOLERANCE = 0.02  # two layers of bfloat16 against float32
 
 
@@ -79,10 +83,10 @@ def edit_tensors(folder, change):
 # What loads
 
 
-@pytest.mark.parametrize("kernel", [None, "auto", "torch", "torch-int8", "dequantize", "dense"])
+@pytest.mark.parametrize("kernel", [None, "auto", VNNI, "torch", "torch-int8", "dequantize", "dense"])
 def test_every_kernel_computes_what_the_dense_model_computes(awq_folder, dense_logits, kernel):
     loaded = load(awq_folder, kernel=kernel)
-    assert loaded.kernel == (kernel if kernel not in (None, "auto") else "torch")
+    assert loaded.kernel == (kernel if kernel not in (None, "auto") else DEFAULT_KERNEL)
     assert relative_error(logits(loaded), dense_logits) < BF16_MODEL_TOLERANCE
 
 
@@ -134,7 +138,7 @@ def test_layers_that_were_not_converted_stay_dense(folder, tmp_path, dense_logit
         tensors[f"{layer}.weight"] = dense[f"{layer}.weight"].half()
 
     edit_tensors(folder, unconvert)
-    loaded = load(folder)
+    loaded = load(folder, kernel="torch")
     assert isinstance(loaded.model.get_submodule(layer), torch.nn.Linear)
     assert isinstance(loaded.model.get_submodule("model.layers.1.self_attn.o_proj"), Int4Linear)
     assert relative_error(logits(loaded), dense_logits) < BF16_MODEL_TOLERANCE
@@ -211,7 +215,7 @@ def test_the_sliding_window_holds_past_its_length(tmp_path):
 def test_the_embedded_checkpoint_has_a_name_of_its_own():
     loaded = load("tiny-hermes")
     assert loaded.name == "tiny-hermes"
-    assert loaded.kernel == "torch"
+    assert loaded.kernel == DEFAULT_KERNEL
     assert loaded.folder.name == "checkpoint"
 
 
@@ -506,7 +510,7 @@ def test_too_little_memory_is_said_before_loading(awq_folder, monkeypatch):
 
 def test_the_memory_estimate_is_what_is_held(awq_folder):
     checkpoint = open_checkpoint(str(awq_folder))
-    for kernel in ("torch", "torch-int8", "dequantize", "dense"):
+    for kernel in {DEFAULT_KERNEL, "torch", "torch-int8", "dequantize", "dense"}:
         model = load(awq_folder, kernel=kernel).model
         held = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
         assert abs(memory.loaded_bytes(checkpoint, torch.bfloat16, kernel) - held) < 0.02 * held
@@ -559,5 +563,5 @@ def test_a_whole_model_through_gptqmodel(awq_folder, dense_logits, tmp_path):
 
 def test_layers_outside_the_kernels_shapes_are_dequantized(tmp_path):
     shape = Shape(hidden=48, ffn=80, heads=2, kv_heads=1, layers=1)
-    loaded = load(write_random_checkpoint(tmp_path, shape, group_size=16))
+    loaded = load(write_random_checkpoint(tmp_path, shape, group_size=16), kernel="torch")
     assert isinstance(loaded.model.model.layers[0].mlp.up_proj, DequantizeLinear)

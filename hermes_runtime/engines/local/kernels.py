@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hermes_runtime.engines.local import vnni
 from hermes_runtime.engines.local.awq import SYMMETRIC_ZERO, AwqWeight, dequantize, pack_codes
 from hermes_runtime.engines.local.int4pack import (
     CUDA_TILE,
@@ -28,6 +29,7 @@ from hermes_runtime.engines.local.prefill import float32_product, int8_product
 from hermes_runtime.errors import EngineError, InvalidRequestError
 
 KERNELS = {
+    "vnni": "this package's int4 product for CPUs with AVX-512 VNNI, compiled once by the C compiler at hand",
     "torch": "torch's own int4 matrix product on CPU, and on CUDA from compute capability 8.0; computes in bfloat16",
     "torch-int8": "as torch, but long prompts on the CPU round activations to 8 bits: faster, a little less exact",
     "dequantize": "makes the dense matrix anew in every forward: any device, exact, 4-bit memory, slow",
@@ -126,6 +128,47 @@ class Int4Linear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, group_size={self.group_size}"
 
 
+class VnniLinear(nn.Module):
+    """`kernel="vnni"`: activations of 16 bits, products and sums of a group exact, scales in float32.
+
+    No row depends on the others: it comes out the same alone and in any batch, bit for bit.
+    """
+
+    packed: Tensor
+    pairs: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        assert device.type == "cpu"
+        self.in_features, self.out_features, self.group_size = (
+            weight.in_features,
+            weight.out_features,
+            weight.group_size,
+        )
+        scales = weight.scales.float()
+        pairs = torch.stack((scales, -scales * weight.zeros().float()), 1)
+        blocks = pairs.view(len(scales), 2, -1, vnni.COLUMNS).permute(2, 0, 1, 3).contiguous()
+        self.register_buffer("packed", vnni.pack(weight.qweight))
+        self.register_buffer("pairs", blocks)
+        self.register_buffer("bias", None if weight.bias is None else weight.bias.to(dtype, copy=True))
+
+    @staticmethod
+    def fits(weight: AwqWeight) -> bool:
+        """Whether it takes a layer of this shape; the rare layer that it does not take is dequantized."""
+        return weight.out_features % vnni.COLUMNS == 0 and weight.group_size % vnni.STEP == 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., K] -> [..., N]."""
+        y = vnni.product(x.reshape(-1, self.in_features).float(), self.packed, self.pairs)
+        y = y.to(x.dtype).view(*x.shape[:-1], self.out_features)
+        return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, group_size={self.group_size}"
+
+
 class DequantizeLinear(nn.Module):
     """`kernel="dequantize"`: keeps the stored words and multiplies dense blocks of them."""
 
@@ -199,6 +242,11 @@ def dense_linear(weight: AwqWeight, device: torch.device, dtype: torch.dtype) ->
     return linear
 
 
+def vnni_linear(weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """`kernel="vnni"`, or `DequantizeLinear` for the rare shape that it does not take."""
+    return VnniLinear(weight, device, dtype) if VnniLinear.fits(weight) else DequantizeLinear(weight, device, dtype)
+
+
 def int4_linear(weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """`kernel="torch"`, or `DequantizeLinear` for the rare shape that torch's kernel does not take."""
     return (
@@ -236,6 +284,7 @@ def autoawq_linear(weight: AwqWeight, device: torch.device, dtype: torch.dtype) 
 MakeLinear = Callable[[AwqWeight, torch.device, torch.dtype], nn.Module]
 
 LINEAR_OF_KERNEL: dict[str, MakeLinear] = {
+    "vnni": vnni_linear,
     "torch": int4_linear,
     "torch-int8": int8_prompt_linear,
     "dequantize": DequantizeLinear,
@@ -255,16 +304,23 @@ def has_int4_kernel(device: torch.device) -> bool:
 
 
 def choose_kernel(kernel: str | None, device: torch.device) -> str:
-    """The kernel to use on `device`; None and "auto" mean torch's where it runs, else `dequantize`.
+    """The kernel to use on `device`; None and "auto" mean the first of `vnni`, `torch` and `dequantize` that runs.
 
     Raises:
         InvalidRequestError: The name is unknown.
         EngineError: The kernel is not available here; the message says what to install.
     """
     if kernel is None or kernel == "auto":
+        if device.type == "cpu" and vnni.reason_against() is None:
+            return "vnni"
         return "torch" if has_int4_kernel(device) else "dequantize"
     if kernel not in KERNELS:
         raise InvalidRequestError(f"unknown kernel {kernel!r}; choose one of auto, {', '.join(KERNELS)}")
+    if kernel == "vnni":
+        if device.type != "cpu":
+            raise EngineError(f"kernel='vnni' is for CPUs, not {device}; use kernel='torch'")
+        if reason := vnni.reason_against():
+            raise EngineError(f"kernel='vnni' does not run here; use kernel='torch': {reason}")
     if kernel == "torch-int8" and device.type != "cpu":
         raise EngineError(f"kernel='torch-int8' is for CPUs, not {device}; use kernel='torch'")
     if kernel == "torch" and not has_int4_kernel(device):

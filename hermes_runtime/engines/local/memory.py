@@ -11,7 +11,8 @@ from hermes_runtime.engines.local.checkpoint import Checkpoint
 from hermes_runtime.errors import DeviceMemoryError
 
 _WORKING_ROOM = 256 * 2**20  # bytes: buffers of a forward, the tokenizer, Python itself
-_INT4_KERNELS = ("torch", "torch-int8")  # a scale and an offset of two bytes each, no zero points
+# Bytes for each group's scale and offset; no zero points are kept.
+_PAIR_BYTES = {"torch": 4, "torch-int8": 4, "vnni": 8}
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -27,8 +28,8 @@ def loaded_bytes(checkpoint: Checkpoint, dtype: torch.dtype, kernel: str) -> int
         elif part == "qweight":
             total += tensor.numel * 8 * width if kernel == "dense" else tensor.nbytes
         elif part == "scales" and kernel != "dense":
-            total += tensor.numel * (4 if kernel in _INT4_KERNELS else width)
-        elif part == "qzeros" and kernel not in ("dense", *_INT4_KERNELS):
+            total += tensor.numel * _PAIR_BYTES.get(kernel, width)
+        elif part == "qzeros" and kernel not in ("dense", *_PAIR_BYTES):
             total += tensor.nbytes
     return total
 

@@ -1,0 +1,171 @@
+/* y = x w for AWQ weights of 4 bits, on CPUs with AVX-512 VNNI.
+ *
+ * A row of x is rounded, group by group, to 16-bit integers, each written as 256 * coarse + fine with signed bytes.
+ * VPDPBUSD multiplies unsigned bytes (codes, 0..15) with signed ones and adds four products to a 32-bit lane, so two of
+ * them are the exact product with 16 bits. Scales and zero points are applied in float32, once a group.
+ *
+ * A row's result depends on that row alone: how many others there are, and how many threads, changes no bit of it.
+ *
+ *   x        float [m, k]
+ *   weights  bytes [n/16, k/8, 16, 4]: byte (c, i) holds row 8*e + i of column c in its low and row 8*e + 4 + i in its
+ *            high four bits
+ *   pairs    float [n/16, k/group, 2, 16]: the scale, and minus scale times zero point, of 16 columns
+ *   y        float [m, n]
+ *
+ * n is a multiple of 16, group of 8, k of group.
+ */
+#include <immintrin.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#define UNROLL _Pragma("GCC unroll 16")
+#define LANES 16       /* columns of a block */
+#define TILE 8         /* rows that share a decoded weight */
+#define STRIP 4        /* blocks that a thread takes at a time; they stay in its cache for all rows */
+#define AHEAD 2048     /* bytes; hides the latency of memory */
+#define LARGEST 32512  /* 127 * 256: both bytes of a larger number would not fit */
+
+/* ROWS rows of x times BLOCKS blocks of weights. The accumulators and a decoded weight fill the 32 registers. */
+#define KERNEL(ROWS, BLOCKS)                                                                                          \
+  static void rows##ROWS##_blocks##BLOCKS(const int32_t *restrict digits, const float *restrict steps, long k,        \
+                                          long group, const uint8_t *restrict weights, const float *restrict pairs,   \
+                                          float *restrict y, long n) {                                                \
+    const long groups = k / group, eights = group / 8;                                                                \
+    const __m512i low = _mm512_set1_epi8(15);                                                                         \
+    __m512 sum[BLOCKS][ROWS];                                                                                         \
+    UNROLL for (int b = 0; b < BLOCKS; b++) UNROLL for (int r = 0; r < ROWS; r++) sum[b][r] = _mm512_setzero_ps();    \
+    for (long g = 0; g < groups; g++) {                                                                               \
+      __m512i coarse[BLOCKS][ROWS], fine[BLOCKS][ROWS];                                                               \
+      UNROLL for (int b = 0; b < BLOCKS; b++) UNROLL for (int r = 0; r < ROWS; r++)                                   \
+          coarse[b][r] = fine[b][r] = _mm512_setzero_si512();                                                         \
+      for (long e = g * eights; e < (g + 1) * eights; e++) {                                                          \
+        const int32_t *d = digits + e * 4 * ROWS;                                                                     \
+        UNROLL for (int b = 0; b < BLOCKS; b++) {                                                                     \
+          const uint8_t *from = weights + (b * (k / 8) + e) * 64;                                                     \
+          _mm_prefetch((const char *)from + AHEAD, _MM_HINT_T0);                                                      \
+          const __m512i packed = _mm512_loadu_si512(from);                                                            \
+          const __m512i first = _mm512_and_si512(packed, low);                                                        \
+          const __m512i second = _mm512_and_si512(_mm512_srli_epi16(packed, 4), low);                                 \
+          UNROLL for (int r = 0; r < ROWS; r++) {                                                                     \
+            coarse[b][r] = _mm512_dpbusd_epi32(coarse[b][r], first, _mm512_set1_epi32(d[2 * r]));                     \
+            fine[b][r] = _mm512_dpbusd_epi32(fine[b][r], first, _mm512_set1_epi32(d[2 * r + 1]));                     \
+          }                                                                                                           \
+          UNROLL for (int r = 0; r < ROWS; r++) {                                                                     \
+            coarse[b][r] = _mm512_dpbusd_epi32(coarse[b][r], second, _mm512_set1_epi32(d[2 * (ROWS + r)]));           \
+            fine[b][r] = _mm512_dpbusd_epi32(fine[b][r], second, _mm512_set1_epi32(d[2 * (ROWS + r) + 1]));           \
+          }                                                                                                           \
+        }                                                                                                             \
+      }                                                                                                               \
+      UNROLL for (int b = 0; b < BLOCKS; b++) {                                                                       \
+        const float *of = pairs + (b * groups + g) * 2 * LANES;                                                       \
+        const __m512 scale = _mm512_loadu_ps(of), offset = _mm512_loadu_ps(of + LANES);                               \
+        UNROLL for (int r = 0; r < ROWS; r++) {                                                                       \
+          const float *step = steps + (g * ROWS + r) * 2;                                                             \
+          const __m512 product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(coarse[b][r]), _mm512_set1_ps(256.0f),            \
+                                                 _mm512_cvtepi32_ps(fine[b][r]));                                     \
+          sum[b][r] = _mm512_fmadd_ps(product, _mm512_mul_ps(scale, _mm512_set1_ps(step[0])), sum[b][r]);             \
+          sum[b][r] = _mm512_fmadd_ps(offset, _mm512_set1_ps(step[1]), sum[b][r]);                                    \
+        }                                                                                                             \
+      }                                                                                                               \
+    }                                                                                                                 \
+    UNROLL for (int b = 0; b < BLOCKS; b++) UNROLL for (int r = 0; r < ROWS; r++)                                     \
+        _mm512_storeu_ps(y + r * n + b * LANES, sum[b][r]);                                                           \
+  }
+
+KERNEL(1, 1) KERNEL(2, 1) KERNEL(3, 1) KERNEL(4, 1) KERNEL(5, 1) KERNEL(6, 1) KERNEL(7, 1) KERNEL(8, 1)
+KERNEL(1, 4) KERNEL(2, 4) KERNEL(3, 2) KERNEL(4, 2)
+
+typedef void (*kernel)(const int32_t *, const float *, long, long, const uint8_t *, const float *, float *, long);
+
+static const kernel SINGLE[TILE + 1] = {0, rows1_blocks1, rows2_blocks1, rows3_blocks1, rows4_blocks1,
+                                        rows5_blocks1, rows6_blocks1, rows7_blocks1, rows8_blocks1};
+/* A few rows take several blocks at once: one accumulator alone would wait for itself. */
+static const kernel WIDE[TILE + 1] = {0, rows1_blocks4, rows2_blocks4, rows3_blocks2, rows4_blocks2};
+static const int WIDTH[TILE + 1] = {1, 4, 4, 2, 2, 1, 1, 1, 1};
+
+/* Rounds group g of some rows. digits int32 [k/4, rows, 2]: four coarse bytes, four fine ones; steps float [groups,
+ * rows, 2]: the value of one unit, and the sum of the rounded group. */
+static void round_group(const float *restrict x, long k, long group, long g, int rows, int32_t *restrict digits,
+                        float *restrict steps) {
+  int8_t *bytes = (int8_t *)(digits + g * (group / 4) * 2 * rows);
+  for (int r = 0; r < rows; r++) {
+    const float *from = x + r * k + g * group;
+    float most = 0, nothing = 0;
+    for (long i = 0; i < group; i++) {
+      const float size = fabsf(from[i]);
+      most = size > most ? size : most;
+      nothing += 0 * from[i];
+    }
+    /* Infinities and NaN make `nothing` NaN, and must not pass for numbers; the tiniest groups count as zero. */
+    const int is_number = nothing == 0, is_zero = !is_number || most < 1e-30f;
+    const float units = is_zero ? 0 : LARGEST / most;
+    int64_t total = 0;
+    for (long i = 0; i < group; i++) {
+      const int32_t whole = is_zero ? 0 : (int32_t)rintf(from[i] * units);
+      const int32_t fine = (int8_t)(whole & 255);
+      int8_t *to = bytes + ((i / 4) * rows + r) * 8 + i % 4;
+      to[0] = (int8_t)((whole - fine) >> 8);
+      to[4] = (int8_t)fine;
+      total += whole;
+    }
+    float *step = steps + (g * rows + r) * 2;
+    step[0] = is_zero ? 0 : most / LARGEST;
+    step[1] = is_number ? step[0] * (float)total : NAN;
+  }
+}
+
+/* Returns 0, or 1 where memory ran out. */
+int hermes_int4_product(const float *x, long m, long k, long group, const uint8_t *weights, const float *pairs, float *y,
+                        long n, int threads) {
+  const long groups = k / group, blocks = n / LANES;
+  int32_t *digits = malloc((size_t)m * k * 2);
+  float *steps = malloc((size_t)m * groups * 2 * sizeof(float));
+  if (!digits || !steps) {
+    free(digits);
+    free(steps);
+    return 1;
+  }
+#pragma omp parallel num_threads(threads)
+  {
+#pragma omp for schedule(static)
+    for (long g = 0; g < groups; g++)
+      for (long i = 0; i < m; i += TILE)
+        round_group(x + i * k, k, group, g, m - i < TILE ? (int)(m - i) : TILE, digits + i * k / 2,
+                    steps + i * groups * 2);
+#pragma omp for schedule(static)
+    for (long strip = 0; strip < blocks; strip += STRIP) {
+      const long end = strip + STRIP < blocks ? strip + STRIP : blocks;
+      for (long i = 0; i < m; i += TILE) {
+        const int rows = m - i < TILE ? (int)(m - i) : TILE;
+        long b = strip;
+        while (b < end) {
+          const int width = b + WIDTH[rows] <= end ? WIDTH[rows] : 1;
+          const kernel product = width > 1 ? WIDE[rows] : SINGLE[rows];
+          product(digits + i * k / 2, steps + i * groups * 2, k, group, weights + b * k * 8,
+                  pairs + b * groups * 2 * LANES, y + i * n + b * LANES, n);
+          b += width;
+        }
+      }
+    }
+  }
+  free(digits);
+  free(steps);
+  return 0;
+}
+
+/* AWQ words int32 [k, n/8] -> weights. The nibble of column c of a word is COLUMN_NIBBLES[c]. */
+void hermes_int4_pack(const uint32_t *words, long k, long n, uint8_t *weights) {
+  static const int COLUMN_NIBBLES[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+  for (long b = 0; b < n / LANES; b++)
+    for (long e = 0; e < k / 8; e++) {
+      uint8_t *to = weights + (b * (k / 8) + e) * 64;
+      for (int i = 0; i < 4; i++) {
+        const uint32_t *low = words + (e * 8 + i) * (n / 8) + b * 2, *high = low + 4 * (n / 8);
+        for (int c = 0; c < LANES; c++) {
+          const int shift = 4 * COLUMN_NIBBLES[c % 8];
+          to[c * 4 + i] = (uint8_t)(((low[c / 8] >> shift) & 15) | (((high[c / 8] >> shift) & 15) << 4));
+        }
+      }
+    }
+}
