@@ -427,7 +427,10 @@ def test_int8_prompts_bear_outliers_and_zeros():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 1), (1, 9), (0, 1)])
-def test_the_output_head_is_the_linear_layer_that_it_stands_for(shape, bias, dtype):
+@pytest.mark.parametrize("ours", [pytest.param(True, marks=NEEDS_VNNI), False])
+def test_the_output_head_is_the_linear_layer_that_it_stands_for(shape, bias, dtype, ours, monkeypatch):
+    if not ours:
+        monkeypatch.setattr(vnni, "reason_against", lambda: "it is not to be used")
     linear = torch.nn.Linear(64, 40, bias=bias, dtype=dtype)
     whole = torch.randn(shape[0], shape[1] + 5, 64, dtype=dtype)
     head = OutputHead.of(linear)
@@ -441,10 +444,12 @@ def test_the_output_head_is_the_linear_layer_that_it_stands_for(shape, bias, dty
         assert len(y) == 0 or relative_error(y, expected) < BF16_TOLERANCE
 
 
-def test_inputs_that_are_not_contiguous_are_taken():
+@pytest.mark.parametrize("kernel", LINEARS)
+def test_inputs_that_are_not_contiguous_are_taken(kernel):
     weight = random_weight(64, 32, 64)
     x = torch.randn(64, 2, 3).bfloat16().permute(2, 1, 0)
-    assert relative_error(Int4Linear(weight, CPU, torch.bfloat16)(x), reference(x, weight)) < BF16_TOLERANCE
+    layer = LINEAR_OF_KERNEL[kernel](weight, CPU, torch.bfloat16)
+    assert relative_error(layer(x), reference(x, weight)) < BF16_TOLERANCE
 
 
 @pytest.mark.parametrize("zero_point", [True, False])

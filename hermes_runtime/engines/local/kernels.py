@@ -211,7 +211,8 @@ class OutputHead(nn.Linear):
     """The layer that makes logits, in 16 or 32 bits, for the rows that it is really given.
 
     It gets the last position of a prompt as a slice, [1, 1, K] with gaps, for which torch's batched product copies the
-    whole weight; and for a few rows in bfloat16 a product per row is faster than one for all.
+    whole weight. Torch's bfloat16 product is slow on a CPU without instructions for it: ours computes in float32; where
+    that does not run, a product per row is faster than one for a few.
     """
 
     @classmethod
@@ -224,11 +225,19 @@ class OutputHead(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> [..., N]."""
         rows = x.reshape(-1, self.in_features)
-        if x.device.type == "cpu" and x.dtype == torch.bfloat16 and self.bias is None and 0 < len(rows) <= _HEAD_ROWS:
+        is_slow = x.device.type == "cpu" and x.dtype == torch.bfloat16 and self.bias is None
+        if is_slow and self._fits_vnni and vnni.reason_against() is None:
+            y = vnni.bfloat16_product(rows.float(), self.weight).to(x.dtype)
+        elif is_slow and 0 < len(rows) <= _HEAD_ROWS:
             y = torch.stack([torch.mv(self.weight, row) for row in rows])
         else:
             y = functional.linear(rows, self.weight, self.bias)
         return y.view(*x.shape[:-1], self.out_features)
+
+    @property
+    def _fits_vnni(self) -> bool:
+        weight = self.weight
+        return weight.is_contiguous() and weight.shape[0] % 4 == 0 and weight.shape[1] % 16 == 0
 
 
 def dense_linear(weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -1,4 +1,4 @@
-/* y = x w for AWQ weights of 4 bits, on CPUs with AVX-512 VNNI.
+/* y = x w for AWQ weights of 4 bits, on CPUs with AVX-512 VNNI; and, below, for the logits' bfloat16 weights.
  *
  * A row of x is rounded, group by group, to 16-bit integers, each written as 256 * coarse + fine with signed bytes.
  * VPDPBUSD multiplies unsigned bytes (codes, 0..15) with signed ones and adds four products to a 32-bit lane, so two of
@@ -152,6 +152,38 @@ int hermes_int4_product(const float *x, long m, long k, long group, const uint8_
   free(digits);
   free(steps);
   return 0;
+}
+
+/* Rows of x times four rows of a bfloat16 matrix; all of a bfloat16 is the upper half of a float. */
+#define DENSE(ROWS)                                                                                                   \
+  static void dense_rows##ROWS(const float *restrict x, long k, const uint16_t *restrict weights, float *restrict y,  \
+                               long n) {                                                                              \
+    __m512 sum[4][ROWS];                                                                                              \
+    UNROLL for (int c = 0; c < 4; c++) UNROLL for (int r = 0; r < ROWS; r++) sum[c][r] = _mm512_setzero_ps();         \
+    for (long i = 0; i < k; i += LANES) {                                                                             \
+      UNROLL for (int c = 0; c < 4; c++) {                                                                            \
+        const uint16_t *from = weights + c * k + i;                                                                   \
+        _mm_prefetch((const char *)from + AHEAD, _MM_HINT_T0);                                                        \
+        const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from));                        \
+        const __m512 w = _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));                                            \
+        UNROLL for (int r = 0; r < ROWS; r++)                                                                         \
+            sum[c][r] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x + r * k + i), sum[c][r]);                                \
+      }                                                                                                               \
+    }                                                                                                                 \
+    UNROLL for (int c = 0; c < 4; c++) UNROLL for (int r = 0; r < ROWS; r++)                                          \
+        y[r * n + c] = _mm512_reduce_add_ps(sum[c][r]);                                                               \
+  }
+
+DENSE(1) DENSE(2) DENSE(3) DENSE(4)
+
+/* y float [m, n] = x float [m, k] times weights bfloat16 [n, k] transposed; n is a multiple of 4, k of 16. */
+void hermes_bfloat16_product(const float *x, long m, long k, const uint16_t *weights, float *y, long n, int threads) {
+  static void (*const OF_ROWS[])(const float *, long, const uint16_t *, float *, long) = {0, dense_rows1, dense_rows2,
+                                                                                           dense_rows3, dense_rows4};
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (long c = 0; c < n; c += 4)
+    for (long i = 0; i < m; i += 4)
+      OF_ROWS[m - i < 4 ? m - i : 4](x + i * k, k, weights + c * k, y + i * n + c, n);
 }
 
 /* AWQ words int32 [k, n/8] -> weights. The nibble of column c of a word is COLUMN_NIBBLES[c]. */

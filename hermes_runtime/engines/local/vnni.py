@@ -1,4 +1,4 @@
-"""The int4 product of `vnni.c`: compiled once per machine, loaded, and called on torch's tensors.
+"""The products of `vnni.c`: compiled once per machine, loaded, and called on torch's tensors.
 
 A wheel for every CPU would be the alternative. A C compiler is on most machines that run models from Python, since
 Triton and `torch.compile` need one too; where it or the instructions are missing, `reason_against` says so and torch's
@@ -74,6 +74,16 @@ def product(rows: Tensor, packed: Tensor, pairs: Tensor) -> Tensor:
     return y
 
 
+def bfloat16_product(rows: Tensor, weight: Tensor) -> Tensor:
+    """Multiply float32 [M, K] with a dense bfloat16 [N, K] -> float32 [M, N]; K a multiple of 16, N of 4."""
+    x = rows.contiguous()
+    y = torch.empty(len(x), len(weight))
+    _library().hermes_bfloat16_product(
+        x.data_ptr(), *x.shape, weight.data_ptr(), y.data_ptr(), len(weight), torch.get_num_threads()
+    )
+    return y
+
+
 @cache
 def _library() -> ctypes.CDLL:
     # Torch's threads and this library's must be the same ones: two pools would fight for the cores. The library is
@@ -84,6 +94,8 @@ def _library() -> ctypes.CDLL:
     library.hermes_int4_product.argtypes = [
         *(pointer, long, long, long, pointer, pointer, pointer, long, ctypes.c_int),
     ]
+    library.hermes_bfloat16_product.argtypes = [pointer, long, long, pointer, pointer, long, ctypes.c_int]
+    library.hermes_bfloat16_product.restype = None
     library.hermes_int4_pack.argtypes = [pointer, long, long, pointer]
     library.hermes_int4_pack.restype = None
     return library
