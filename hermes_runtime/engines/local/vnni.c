@@ -186,18 +186,30 @@ void hermes_bfloat16_product(const float *x, long m, long k, const uint16_t *wei
       OF_ROWS[m - i < 4 ? m - i : 4](x + i * k, k, weights + c * k, y + i * n + c, n);
 }
 
-/* AWQ words int32 [k, n/8] -> weights. The nibble of column c of a word is COLUMN_NIBBLES[c]. */
+/* The 16 codes of two AWQ words, a byte each, in the order of their columns. A word's bytes hold columns (0, 2), (4, 6),
+ * (1, 3), (5, 7), the first of each in the low four bits. */
+static __m128i codes_of(const uint32_t *words) {
+  const __m128i order = _mm_setr_epi8(0, 2, 8, 10, 1, 3, 9, 11, 4, 6, 12, 14, 5, 7, 13, 15);
+  const __m128i both = _mm_loadl_epi64((const __m128i *)words), low = _mm_set1_epi8(15);
+  const __m128i halves = _mm_unpacklo_epi64(_mm_and_si128(both, low), _mm_and_si128(_mm_srli_epi16(both, 4), low));
+  return _mm_shuffle_epi8(halves, order);
+}
+
+/* AWQ words int32 [k, n/8] -> weights, as above. */
 void hermes_int4_pack(const uint32_t *words, long k, long n, uint8_t *weights) {
-  static const int COLUMN_NIBBLES[8] = {0, 4, 1, 5, 2, 6, 3, 7};
-  for (long b = 0; b < n / LANES; b++)
-    for (long e = 0; e < k / 8; e++) {
-      uint8_t *to = weights + (b * (k / 8) + e) * 64;
-      for (int i = 0; i < 4; i++) {
-        const uint32_t *low = words + (e * 8 + i) * (n / 8) + b * 2, *high = low + 4 * (n / 8);
-        for (int c = 0; c < LANES; c++) {
-          const int shift = 4 * COLUMN_NIBBLES[c % 8];
-          to[c * 4 + i] = (uint8_t)(((low[c / 8] >> shift) & 15) | (((high[c / 8] >> shift) & 15) << 4));
-        }
+  const long width = n / 8;
+  for (long e = 0; e < k / 8; e++)
+    for (long b = 0; b < n / LANES; b++) {
+      const uint32_t *from = words + e * 8 * width + b * 2;
+      __m128i row[4];
+      for (int i = 0; i < 4; i++)
+        row[i] = _mm_or_si128(codes_of(from + i * width), _mm_slli_epi16(codes_of(from + (i + 4) * width), 4));
+      const __m128i first[2] = {_mm_unpacklo_epi8(row[0], row[1]), _mm_unpackhi_epi8(row[0], row[1])};
+      const __m128i second[2] = {_mm_unpacklo_epi8(row[2], row[3]), _mm_unpackhi_epi8(row[2], row[3])};
+      __m128i *to = (__m128i *)(weights + (b * (k / 8) + e) * 64);
+      for (int half = 0; half < 2; half++) {
+        _mm_storeu_si128(to + 2 * half, _mm_unpacklo_epi16(first[half], second[half]));
+        _mm_storeu_si128(to + 2 * half + 1, _mm_unpackhi_epi16(first[half], second[half]));
       }
     }
 }
