@@ -144,3 +144,9 @@ def matmul_rate(
     """Floating-point operations per second that a square matrix product reaches."""
     a = torch.randn(size, size, device=device, dtype=dtype)
     return 2 * size**3 / seconds(lambda: a @ a, 5, device, clock)
+
+
+def int8_rate(size: int = 2048, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Operations per second that a square product of bytes reaches on the CPU."""
+    a = torch.randint(-128, 128, (size, size), dtype=torch.int8)
+    return 2 * size**3 / seconds(lambda: torch._int_mm(a, a), 5, a.device, clock)  # noqa: SLF001  # no public name

@@ -50,7 +50,7 @@ def measure(work: dict[str, Any]) -> dict[str, Any]:
     """Load once, prefill and decode several times."""
     if work["contender"] == "naive":
         kernels.LINEAR_OF_KERNEL["torch"] = NaiveLinear
-    kernel = {"hermes": "torch", "naive": "torch"}.get(work["contender"], work["contender"])
+    kernel = {"hermes": "auto", "naive": "torch"}.get(work["contender"], work["contender"].removeprefix("kernel "))
     clock = time.process_time if work["cpu_time"] else time.perf_counter
     start = clock()
     loaded = load_checkpoint(work["folder"], device="cpu", kernel=kernel, progress=False)
