@@ -106,7 +106,8 @@ $(LLAMA)/.installed:
 $(LANGCHAIN_PEERS)/.installed: $(REQUIREMENTS)
 	@echo "Installing other chat models into $(LANGCHAIN_PEERS)"
 	@$(PYTHON) -m venv $(LANGCHAIN_PEERS)
-	@$(LANGCHAIN_PEERS)/bin/python -m pip install -qq -c constraints/ci.txt -e '.[all]' \
+	@grep -v '^huggingface-hub==' constraints/ci.txt > $(LANGCHAIN_PEERS)/constraints.txt # langchain-huggingface wants 1
+	@$(LANGCHAIN_PEERS)/bin/python -m pip install -qq -c $(LANGCHAIN_PEERS)/constraints.txt -e '.[all]' \
 		langchain-openai==1.7.3 langchain-ollama==1.1.0 langchain-huggingface==1.2.3 'openai<3'
 	@touch $@
 
