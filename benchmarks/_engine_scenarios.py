@@ -323,8 +323,8 @@ class _Recorder:
         return self.engine.context_window
 
     @property
-    def keeps_constraints(self) -> bool:
-        return self.engine.keeps_constraints
+    def grammar_language(self) -> Any:
+        return self.engine.grammar_language
 
     @property
     def is_closed(self) -> bool:

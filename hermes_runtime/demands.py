@@ -1,4 +1,4 @@
-"""What a turn demands of its answer, checked on the answer itself: for engines that take no grammar.
+"""What a turn demands of its answer, checked on the answer itself: for engines that take no grammar, or not all of it.
 
 A grammar keeps these by construction. Without one, an answer that misses a demand is shown to the model with what is
 missing, as often as `max_repairs` allows; the turn then fails. A turn that may not repair is refused before it begins.

@@ -1,4 +1,4 @@
-"""A JSON Schema as a term of a grammar, as strict as the grammar engine allows.
+"""A JSON Schema as a term of a Lark grammar, as strict as the grammar engine allows.
 
 What the term does not enforce is named in `SchemaRule.relaxed`; only validating the result finds what breaks it. Which
 keywords are supported: llguidance, docs/json_schema.md.
@@ -44,18 +44,28 @@ class SchemaRule:
     """What a grammar enforces of one schema.
 
     Attributes:
-        lark: A `%json {...}` term.
+        schema: What is left of it, as JSON text: in the newest spelling, closed, with finite values only.
         relaxed: One sentence for each part of the schema that the term does not enforce.
+        lenient: The grammar engine takes it in its lenient mode only.
         free: Nothing but the outermost JSON type is enforced.
         size: Number of subschemas; large lists of values or properties count as several.
         choice: Among how many keys, at most, the next key of the outermost object is chosen.
     """
 
-    lark: str
+    schema: str
     relaxed: tuple[str, ...] = ()
+    lenient: bool = False
     free: bool = False
     size: int = 1
     choice: int = 1
+
+    @property
+    def lark(self) -> str:
+        """A `%json {...}` term."""
+        return "%json " + _laid_out(self.schema, lenient=self.lenient)
+
+
+ANY_OBJECT = SchemaRule('{"type": "object"}')
 
 
 def schema_rule(schema: Mapping[str, Any] | bool, *, where: str, kind: Kind = "value") -> SchemaRule:
@@ -84,14 +94,13 @@ def schema_rule(schema: Mapping[str, Any] | bool, *, where: str, kind: Kind = "v
         raise SchemaError(f"{where}: {f'{error.path}: ' if error.path else ''}{error.reason}") from error
 
 
-def json_term(schema: Mapping[str, Any], *, lenient: bool = False) -> str:
-    """Return the `%json` term of a schema, in the fixed layout."""
-    return "%json " + _laid_out(schema, lenient=lenient)
+def _laid_out(schema: str, *, lenient: bool) -> str:
+    options = json.dumps({**_LAYOUT, "lenient": True} if lenient else _LAYOUT)
+    return f'{schema[:-1]}{", " if schema != "{}" else ""}"x-guidance": {options}}}'
 
 
-def _laid_out(schema: Mapping[str, Any], *, lenient: bool) -> str:
-    options = {**_LAYOUT, "lenient": True} if lenient else dict(_LAYOUT)
-    return json.dumps({**schema, "x-guidance": options}, ensure_ascii=False)
+def _as_text(schema: Mapping[str, Any]) -> str:
+    return json.dumps(schema, ensure_ascii=False)
 
 
 @lru_cache(maxsize=1024)
@@ -154,7 +163,7 @@ def _coefficient(number: float) -> int:
 
 def _as_rule(schema: dict[str, Any], notes: Sequence[str], *, lenient: bool = False) -> SchemaRule:
     size = sum(map(weight, nodes(schema)))
-    return SchemaRule(json_term(schema, lenient=lenient), tuple(notes), size=size, choice=longest_choice(schema))
+    return SchemaRule(_as_text(schema), tuple(notes), lenient, size=size, choice=longest_choice(schema))
 
 
 def _strictest(schema: dict[str, Any], relaxed: list[str]) -> tuple[SchemaRule | None, str]:
@@ -202,12 +211,12 @@ def _loosened(schema: dict[str, Any], refusal: str, relaxed: list[str], kind: Ki
 
 def _free(schema: dict[str, Any], refusal: str, relaxed: list[str], kind: Kind) -> SchemaRule:
     free = {"type": "object"} if kind == "arguments" or schema.get("type") == "object" else {}
-    return SchemaRule(json_term(free), (*relaxed, refusal), free=True)
+    return SchemaRule(_as_text(free), (*relaxed, refusal), free=True)
 
 
 def _check(schema: dict[str, Any], *, lenient: bool = False) -> tuple[str, list[str]]:
     """Return the engine's refusal, or an empty string, and its warnings."""
-    grammar = f'{{"grammars": [{{"json_schema": {_laid_out(schema, lenient=lenient)}}}]}}'
+    grammar = f'{{"grammars": [{{"json_schema": {_laid_out(_as_text(schema), lenient=lenient)}}}]}}'
     failed, messages = LLMatcher.validate_grammar_with_warnings(grammar)
     if failed:
         return " ".join(messages[0].split())[:400], []

@@ -15,7 +15,7 @@ from hermes_runtime.attempt import Attempt, TurnFinishReason, TurnResult, Verbat
 from hermes_runtime.conversation import coerce_messages
 from hermes_runtime.demands import Demands
 from hermes_runtime.dialects import Dialect
-from hermes_runtime.engines.base import Engine, Generation, GenerationRequest, SamplingParams, Usage
+from hermes_runtime.engines.base import Engine, Generation, GenerationRequest, GrammarLanguage, SamplingParams, Usage
 from hermes_runtime.errors import (
     ContextWindowExceededError,
     HermesError,
@@ -23,7 +23,7 @@ from hermes_runtime.errors import (
     SchemaError,
     ToolChoiceError,
 )
-from hermes_runtime.grammar import MAX_CALLS, build_grammar
+from hermes_runtime.grammar import MAX_CALLS, Grammar, build_grammar
 from hermes_runtime.messages import (
     MessageLike,
     ToolChoice,
@@ -51,7 +51,8 @@ class TurnRequest:
         parallel_tool_calls: Whether one turn may make several calls.
         max_calls: Upper bound on the calls of the turn.
         schema: JSON Schema that the final answer follows; an empty one means any JSON object.
-        regex: Regular expression that the final answer matches as a whole (Rust `regex` syntax).
+        regex: Regular expression that the final answer matches as a whole (Rust `regex` syntax); only a grammar in
+            Lark keeps it.
         choices: The final answer is one of these strings.
         dialect: How the model is told of tools.
         constrained: Whether a grammar makes malformed calls impossible. Without it, what only the grammar can keep is
@@ -206,8 +207,11 @@ class Turn(RunningTurn):
         _check(self._request, self._tools, self._choice)
         self._constraint: str | None = None
         self._demands: Demands | None = None
-        if request.constrained and engine.keeps_constraints:
-            self._constraint = _constraint(self._request, self._tools, self._choice)
+        if request.constrained and engine.grammar_language is not None:
+            grammar = _grammar(self._request, self._tools, self._choice, engine.grammar_language)
+            self._constraint = grammar.text
+            # What the grammar leaves out of a schema can still be asked for.
+            self._demands = Demands(schema=request.schema) if grammar.relaxed else None
         elif request.constrained:
             choices = None if request.choices is None else tuple(request.choices)
             self._demands = Demands(self._choice, request.schema, choices)
@@ -223,7 +227,7 @@ class Turn(RunningTurn):
                 self._reader(),
                 hold_events=not is_last,
                 demands=self._demands,
-                max_calls=None if self._demands is None else self._most_calls,
+                max_calls=self._most_calls if self._constraint is None and self._demands is not None else None,
             )
             yield attempt
             usage = self._count(attempt, self._prompt.token_ids)
@@ -321,9 +325,9 @@ def _check(request: TurnRequest, tools: Sequence[ToolSpec], choice: ToolChoice) 
         raise InvalidRequestError("regex and choices are kept by the constraint; set constrained=True")
 
 
-def _constraint(request: TurnRequest, tools: Sequence[ToolSpec], choice: ToolChoice) -> str:
+def _grammar(request: TurnRequest, tools: Sequence[ToolSpec], choice: ToolChoice, language: GrammarLanguage) -> Grammar:
     # Without tools too: the model then cannot write a call that nobody could answer.
-    grammar = build_grammar(
+    return build_grammar(
         tools,
         tool_choice=choice,
         parallel_tool_calls=request.parallel_tool_calls,
@@ -332,8 +336,8 @@ def _constraint(request: TurnRequest, tools: Sequence[ToolSpec], choice: ToolCho
         regex=request.regex,
         choices=request.choices,
         dialect=request.dialect,
+        language=language,
     )
-    return grammar.lark
 
 
 def _replay_of(engine: Engine) -> ReplayMap:

@@ -21,7 +21,7 @@ def profile_of(engine_options: Mapping[str, Any], *, constrained: bool, dialect:
         dialect: One of them reasons aloud.
     """
     loaded = loaded_engine(**engine_options)
-    keeps = constrained and (loaded is None or loaded.keeps_constraints)
+    keeps = constrained and (loaded is None or loaded.grammar_language is not None)
     profile = ModelProfile(
         open_weights=True,
         text_inputs=True,

@@ -71,9 +71,21 @@ def event(text: str, ids: Sequence[int] = (), reason: str | None = None) -> byte
 class FaultyServer:
     """Answers probes as the given kind of server would, and each streamed request by the next act; the last repeats.
 
+    Args:
+        acts: What it does with streamed requests.
+        tells_ids: Token ids come with the text.
+        takes_ids: Prompts may be token ids.
+        grammars: The forms of a grammar that it keeps.
+        refuses_grammars: The others are refused; else they are ignored.
+        owner: What its model card says.
+        window: The context window that the card states.
+        probe_failures: How many requests fail before it is up.
+        adds_bos: It counts a BOS token that it adds to prompts of text.
+
     Attributes:
         bodies: The streamed requests, in order.
         heads: The header block of every request, in order.
+        tried: The form of every grammar that it was probed with, in order.
         asked: Set when the first streamed request came.
     """
 
@@ -83,7 +95,8 @@ class FaultyServer:
         *,
         tells_ids: bool = True,
         takes_ids: bool = True,
-        takes_grammar: bool = True,
+        grammars: Sequence[str] = ("structured_outputs",),
+        refuses_grammars: bool = False,
         owner: str = "vllm",
         window: int | None = 4096,
         probe_failures: int = 0,
@@ -92,9 +105,11 @@ class FaultyServer:
         self.acts = list(acts)
         self.bodies: list[dict[str, Any]] = []
         self.heads: list[str] = []
+        self.tried: list[str] = []
         self.released = threading.Event()
         self.asked = threading.Event()
-        self._tells_ids, self._takes_ids, self._takes_grammar = tells_ids, takes_ids, takes_grammar
+        self._tells_ids, self._takes_ids = tells_ids, takes_ids
+        self._grammars, self._refuses_grammars = grammars, refuses_grammars
         self._owner, self._window, self._probe_failures, self._adds_bos = owner, window, probe_failures, adds_bos
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -163,8 +178,11 @@ class FaultyServer:
         prompt = body["prompt"]
         if isinstance(prompt, list) and not self._takes_ids:
             return "422 Unprocessable Entity", {"detail": "prompt must be a string"}
-        if "structured_outputs" in body or "grammar" in body or "ebnf" in body:
-            text = PROBE_ANSWER if self._takes_grammar and "structured_outputs" in body else "whatever it likes"
+        if form := _form_of(body):
+            self.tried.append(form)
+            if self._refuses_grammars and form not in self._grammars:
+                return "400 Bad Request", {"error": {"message": "failed to parse grammar"}}
+            text = PROBE_ANSWER if form in self._grammars else "whatever it likes"
             return "200 OK", {"choices": [{"text": text, "finish_reason": "stop"}], "usage": {"prompt_tokens": 4}}
         choice: dict[str, Any] = {"text": " four", "finish_reason": "length"}
         if self._tells_ids and body.get("return_token_ids"):
@@ -175,6 +193,15 @@ class FaultyServer:
             choice["logprobs"] = {"content": [{"id": 7, "token": " four", "logprob": -0.5, "top_logprobs": []}]}
         count = len(prompt) if isinstance(prompt, list) else 1_000 if self._adds_bos else 1
         return "200 OK", {"choices": [choice], "usage": {"prompt_tokens": count, "completion_tokens": 1}}
+
+
+def _form_of(body: dict[str, Any]) -> str | None:
+    """Return the name of the form in which a grammar comes, as the profile calls it."""
+    for field in ("structured_outputs", "ebnf", "grammar"):
+        if field in body:
+            is_lark = isinstance(body[field], str) and body[field].startswith("%llguidance {}\n")
+            return f"{field} %llguidance" if is_lark else field
+    return None
 
 
 def _read_request(connection: socket.socket) -> tuple[str, dict[str, Any]] | None:

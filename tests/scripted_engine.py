@@ -6,7 +6,14 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hermes_runtime.engines.base import FinishReason, GenerationRequest, TokenDelta, TokenLogprob, Usage
+from hermes_runtime.engines.base import (
+    FinishReason,
+    GenerationRequest,
+    GrammarLanguage,
+    TokenDelta,
+    TokenLogprob,
+    Usage,
+)
 from hermes_runtime.engines.stream import DeltaChannel, StreamedGeneration
 from hermes_runtime.engines.text import Detokenizer, StopScanner
 from hermes_runtime.errors import ContextWindowExceededError, EngineError, GenerationTimeoutError
@@ -26,7 +33,7 @@ class ScriptedEngine:
         replies: One text per request, in order; or a function of the prompt's text.
         context_window: Prompt and completion together, in tokens.
         model_name: What `model_name` says.
-        keeps_constraints: What `keeps_constraints` says.
+        grammar_language: What `grammar_language` says.
         pause_after: Number of tokens after which a reply stalls until it is cancelled, its timeout passes, or `resume`.
         cached_tokens: What `usage` reports as taken from a cache.
 
@@ -43,13 +50,13 @@ class ScriptedEngine:
         *,
         context_window: int = 8192,
         model_name: str = "scripted",
-        keeps_constraints: bool = True,
+        grammar_language: GrammarLanguage | None = "lark",
         pause_after: int | None = None,
         cached_tokens: int = 0,
     ) -> None:
         self.tokenizer = tokenizer
         self.model_name = model_name
-        self.keeps_constraints = keeps_constraints
+        self.grammar_language = grammar_language
         self.context_window = context_window
         self.pause_after = pause_after
         self.cached_tokens = cached_tokens

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -20,6 +21,7 @@ from hermes_runtime.cli.app import app
 from hermes_runtime.cli.scenarios import SCENARIOS, Called, Returned, Run, Said, Scenario, recorded, shortcomings
 from hermes_runtime.cli.tools import LocalTool, load_tool
 from hermes_runtime.cli.transcript import Transcript, printable
+from hermes_runtime.engines.local.kernels import choose_kernel
 from hermes_runtime.errors import InvalidRequestError, ModelNotFoundError
 from hermes_runtime.messages import ToolCall
 from tests.scripted_engine import ScriptedEngine
@@ -215,7 +217,15 @@ def test_bad_options_are_one_line_before_anything_is_loaded(arguments, message, 
 def test_doctor_names_versions_device_kernels_and_the_models_need():
     result = CliRunner().invoke(app, ["doctor", "--device", "cpu"])
     assert result.exit_code == 0, result.output
-    for part in ("torch", "llguidance", "cpu", "✓ the default", "tiny-hermes: 4-bit AWQ", "to load with kernel torch"):
+    default = choose_kernel(None, torch.device("cpu"))
+    for part in (
+        "torch",
+        "llguidance",
+        "cpu",
+        "✓ the default",
+        "tiny-hermes: 4-bit AWQ",
+        f"to load with kernel {default}",
+    ):
         assert part in result.output
 
 

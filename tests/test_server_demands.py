@@ -24,7 +24,7 @@ def call(name, city="Brest"):
 @pytest.fixture
 def bare(mistral_tokenizer):
     """Makes engines without a grammar."""
-    return lambda *replies: ScriptedEngine(mistral_tokenizer, replies, keeps_constraints=False)
+    return lambda *replies: ScriptedEngine(mistral_tokenizer, replies, grammar_language=None)
 
 
 def ask(engine, **options):

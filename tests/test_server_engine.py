@@ -135,14 +135,14 @@ def test_what_the_server_can_do_is_found_out_by_trying(as_vllm, as_text):
     assert (full.profile.takes_ids, full.profile.tells_ids, full.profile.tells_logprobs) == (True, True, True)
     assert (bare.profile.takes_ids, bare.profile.tells_ids, bare.profile.tells_logprobs) == (False, False, False)
     assert (full.profile.grammar, bare.profile.grammar) == ("structured_outputs", None)
-    assert (full.keeps_constraints, bare.keeps_constraints) == (True, False)
+    assert (full.grammar_language, bare.grammar_language) == ("lark", None)
     assert full.context_window == 8192
     assert full.profile.model == "tiny"
 
 
 def test_a_grammar_that_is_silently_ignored_is_not_relied_on(over):
     engine, _ = over(replace(VLLM, takes_grammar=False))
-    assert not engine.keeps_constraints
+    assert engine.grammar_language is None
     with pytest.raises(InvalidRequestError, match="no grammar"):
         engine.submit(GenerationRequest((1, 2), constraint="start: /a/\n"))
 
@@ -328,12 +328,12 @@ def test_doctor_says_that_nobody_answers():
     assert "no server answers" in result.output
 
 
-@pytest.mark.parametrize("form", GRAMMAR_FORMS)
-def test_every_form_of_a_grammar_is_one_that_llguidance_reads(form):
-    lark = build_grammar([WEATHER], schema=PERSON).lark
-    body = GRAMMAR_FORMS[form](lark)
-    if form == "ebnf":  # as SGLang's llguidance backend converts it
-        assert not LLMatcher.validate_grammar(grammar_from("ebnf", body["ebnf"]))
-    else:
-        text = body["grammar"] if form == "%llguidance" else body["structured_outputs"]["grammar"]
-        assert not LLMatcher.validate_grammar(text)
+@pytest.mark.parametrize("name", GRAMMAR_FORMS)
+def test_every_form_of_a_grammar_is_one_that_llguidance_reads(name):
+    form = GRAMMAR_FORMS[name]
+    grammar = build_grammar([WEATHER], schema=PERSON, language=form.language)
+    (field,) = body = form.fields(grammar.text)
+    text = body[field]["grammar"] if field == "structured_outputs" else body[field]
+    if field == "ebnf" or form.language == "gbnf":  # as SGLang's llguidance backend converts it
+        text = grammar_from("ebnf", text)
+    assert not LLMatcher.validate_grammar(text)

@@ -9,7 +9,9 @@ import socket
 import threading
 
 import pytest
+from typer.testing import CliRunner
 
+from hermes_runtime.cli.app import app
 from hermes_runtime.engines.base import GenerationRequest, Usage
 from hermes_runtime.engines.server.engine import ServerEngine
 from hermes_runtime.engines.vocabulary import load_vocabulary
@@ -20,9 +22,13 @@ from hermes_runtime.errors import (
     InvalidRequestError,
     ModelNotFoundError,
 )
+from hermes_runtime.grammar import build_grammar
+from hermes_runtime.messages import ToolSpec, User
+from hermes_runtime.turn import Turn, TurnRequest
 from tests.faulty_server import FaultyServer, event
 
 HELLO, WORLD = "Hello", " world."
+TOOL = ToolSpec("f", "", {"type": "object", "properties": {"n": {"type": "integer", "minimum": 5}}, "required": ["n"]})
 
 
 @pytest.fixture(scope="module")
@@ -391,3 +397,89 @@ def test_a_server_that_goes_on_past_a_stop_string_is_left(open_engine, words):
     deltas = list(engine.submit(ask(stop=("lo",))))
     assert ("".join(delta.text for delta in deltas), deltas[-1].finish_reason) == ("Hel", "stop")
     assert hung_up.wait(30)
+
+
+LARK_FORMS = ("structured_outputs", "ebnf %llguidance", "grammar %llguidance")
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+@pytest.mark.parametrize(
+    ("owner", "keeps", "found", "tried"),
+    [
+        ("vllm", ("structured_outputs",), "structured_outputs", ["structured_outputs"]),
+        ("sglang", ("ebnf %llguidance",), "ebnf %llguidance", ["ebnf %llguidance"]),
+        ("sglang", ("ebnf",), "ebnf", ["ebnf %llguidance", "ebnf"]),
+        ("llamacpp", ("grammar %llguidance", "grammar"), "grammar %llguidance", ["grammar %llguidance"]),
+        ("llamacpp", ("grammar",), "grammar", ["grammar %llguidance", "grammar"]),
+        ("me", ("grammar",), "grammar", ["grammar"]),
+        ("organization_owner", ("grammar",), None, []),
+        ("vllm", (), None, ["structured_outputs"]),
+        ("sglang", (), None, ["ebnf %llguidance", "ebnf"]),
+        ("llamacpp", (), None, ["grammar %llguidance", "grammar"]),
+        ("somebody", ("grammar",), "grammar", ["structured_outputs", "ebnf %llguidance", "ebnf", "grammar"]),
+        (
+            "somebody",
+            ("grammar %llguidance",),
+            "grammar %llguidance",
+            [*LARK_FORMS[:2], "ebnf", "grammar", LARK_FORMS[2]],
+        ),
+    ],
+)
+def test_the_best_form_of_a_grammar_that_is_kept_is_found(
+    open_engine, answer_well, owner, keeps, found, tried, refuses
+):
+    engine, server = open_engine(answer_well, owner=owner, grammars=keeps, refuses_grammars=refuses)
+    assert engine.profile.grammar == found
+    assert server.tried == tried
+    assert engine.grammar_language == (None if found is None else "lark" if found in LARK_FORMS else "gbnf")
+
+
+@pytest.mark.parametrize(
+    ("owner", "form", "field"),
+    [("llamacpp", "grammar", "grammar"), ("me", "grammar", "grammar"), ("sglang", "ebnf", "ebnf")],
+)
+def test_a_turn_sends_gbnf_to_a_server_that_reads_it(open_engine, answer_well, owner, form, field):
+    engine, server = open_engine(answer_well, owner=owner, grammars=(form,))
+    turn = Turn(engine, TurnRequest([User("Hello.")], tools=[TOOL]))
+    list(turn)
+    assert server.bodies[0][field] == build_grammar([TOOL], language="gbnf").text
+    with pytest.raises(InvalidRequestError, match="GBNF"):
+        Turn(engine, TurnRequest([User("Hello.")], regex="a+"))
+    Turn(engine, TurnRequest([User("Hello.")], tools=[TOOL], tool_choice="required"))
+    assert len(server.bodies) == 1
+
+
+def test_what_gbnf_leaves_out_is_checked_and_asked_for_again(open_engine, vocabulary):
+    def say(text):
+        def act(reply):
+            reply.head()
+            reply.text(text, vocabulary.tokenizer.encode(text, add_special_tokens=False), "stop")
+            reply.end()
+
+        return act
+
+    low, high = (f'<tool_call>\n{{"arguments": {{"n": {n}}}, "name": "f"}}\n</tool_call>' for n in (1, 7))
+    engine, server = open_engine(
+        say(low), say(high), say('{"n": 1}'), say('{"n": 7}'), owner="sglang", grammars=("ebnf",)
+    )
+    turn = Turn(engine, TurnRequest([User("Hello.")], tools=[TOOL], max_repairs=1))
+    list(turn)
+    assert (turn.result.repairs, turn.result.tool_calls[0].arguments) == (1, {"n": 7})
+    turn = Turn(engine, TurnRequest([User("Hello.")], schema=TOOL.parameters, max_repairs=1))
+    list(turn)
+    assert (turn.result.repairs, turn.result.content) == (1, '{"n": 7}')
+    assert all("ebnf" in body for body in server.bodies)
+
+
+@pytest.mark.parametrize(
+    ("owner", "grammars", "said"),
+    [("llamacpp", ("grammar",), "GBNF"), ("vllm", ("structured_outputs",), "Lark"), ("vllm", (), "max_repairs")],
+)
+def test_doctor_tells_the_language_of_grammars(answer_well, owner, grammars, said):
+    server = FaultyServer([answer_well], owner=owner, grammars=grammars)
+    try:
+        result = CliRunner().invoke(app, ["doctor", "--base-url", server.url])
+    finally:
+        server.close()
+    assert result.exit_code == 0, result.output
+    assert said in result.output

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -13,14 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
-from hermes_runtime.demands import UnmetDemandError
+from hermes_runtime.engines.base import GenerationRequest, SamplingParams
 from hermes_runtime.engines.registry import load_engine
 from hermes_runtime.engines.server.engine import ServerEngine
-from hermes_runtime.errors import InvalidRequestError, ToolChoiceError
+from hermes_runtime.errors import InvalidRequestError
+from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import System, User
+from hermes_runtime.turn import TurnRequest, render
 from tests.dense_tiny import dense_tensors, write_dense
-from tests.test_server_engine import ASK, INJECTION, finish, spelled
+from tests.test_server_engine import ASK, INJECTION, REQUESTS, WEATHER, finish, spelled
 
 PYTHON = os.environ.get("LLAMA_CPP_PYTHON")
 WINDOW = 2048
@@ -79,17 +84,112 @@ def test_it_is_known_for_what_it_is(engine):
         "llama-cpp-python",
         False,
         False,
-        None,
+        "grammar",
     )
+    assert engine.grammar_language == "gbnf"
 
 
+@pytest.mark.parametrize("constrained", [True, False])
 @pytest.mark.parametrize("question", ["What is the weather in Bergen?", "What is the weather in Oslo and in Lima?"])
-def test_greedy_turns_are_the_local_engines(local, engine, question):
-    request = replace(ASK, messages=[User(question)])
-    _, here = finish(local, replace(request, constrained=False))
+def test_greedy_turns_are_the_local_engines(local, engine, question, constrained):
+    request = replace(ASK, messages=[User(question)], constrained=constrained)
+    _, here = finish(local, request)
     _, there = finish(engine, request)
     assert spelled(there) == spelled(here)
     assert there.tool_calls
+
+
+@pytest.mark.parametrize("name", ["required", "none", "schema", "call or schema", "choices"])
+def test_greedy_turns_of_every_form_are_the_local_engines(local, engine, name):
+    _, here = finish(local, REQUESTS[name])
+    _, there = finish(engine, REQUESTS[name])
+    assert spelled(there) == spelled(here)
+
+
+HOT = SamplingParams(temperature=2.0, top_p=1.0)
+TIME = replace(WEATHER, name="get_time")
+SHORT = {
+    "type": "object",
+    "properties": {"a": {"type": "string", "maxLength": 20}, "b": {"enum": ["x", "y"]}, "c": {"type": "boolean"}},
+    "required": ["a", "b"],
+}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("dialect", ["card", "name_first"])
+def test_a_forced_call_of_a_hot_model_is_well_formed(engine, seed, dialect):
+    tools = [replace(WEATHER, parameters=SHORT), replace(TIME, parameters=SHORT | {"required": []})]
+    choice = ["required", "get_time"][seed % 2]
+    request = replace(
+        ASK, messages=[User("Hello.")], tools=tools, tool_choice=choice, max_calls=2, max_tokens=400, dialect=dialect
+    )
+    _, result = finish(engine, replace(request, sampling=HOT, seed=seed))
+    assert result.finish_reason == "tool_calls"
+    assert 1 <= len(result.tool_calls) <= 2
+    assert not result.invalid_tool_calls
+    assert not any(call.problems for call in result.tool_calls)
+    assert not result.content
+    assert choice == "required" or {call.name for call in result.tool_calls} == {choice}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_none_writes_no_call(engine, seed):
+    _, result = finish(engine, replace(ASK, tool_choice="none", sampling=SamplingParams(temperature=1.0), seed=seed))
+    assert (result.tool_calls, result.invalid_tool_calls) == ((), ())
+    assert result.finish_reason != "tool_calls"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_answer_of_a_schema_is_one(engine, seed):
+    request = TurnRequest([User("Hello.")], schema=SHORT, max_tokens=200, sampling=HOT, seed=seed)
+    _, result = finish(engine, request)
+    assert result.finish_reason == "stop"
+    Draft202012Validator(SHORT).validate(json.loads(result.content))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_answer_is_one_of_the_choices(engine, seed):
+    choices = ["New", "New York", 'a "b" \\ c']
+    request = TurnRequest([User("Hello.")], choices=choices, max_tokens=30, sampling=HOT, seed=seed)
+    _, result = finish(engine, request)
+    assert result.content in choices
+    assert result.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_turn_is_a_call_or_the_final_form(engine, seed):
+    request = replace(ASK, tools=[replace(WEATHER, parameters=SHORT)], schema=SHORT, max_tokens=300)
+    _, result = finish(engine, replace(request, sampling=HOT, seed=seed, parallel_tool_calls=False))
+    assert result.finish_reason in ("stop", "tool_calls")
+    if result.tool_calls:
+        assert not result.content
+    else:
+        Draft202012Validator(SHORT).validate(json.loads(result.content))
+    assert not result.invalid_tool_calls
+
+
+def test_a_large_grammar_is_taken(engine):
+    wide = {"type": "object", "properties": {f"p{index}": {"type": "string", "maxLength": 300} for index in range(60)}}
+    tools = [replace(WEATHER, name=f"tool_{index}", parameters=wide) for index in range(40)]
+    tools += [replace(WEATHER, name=f"other_{index}", parameters=SHORT) for index in range(20)]
+    words = {"type": "object", "properties": {"a": {"enum": [f"word {index}" for index in range(3000)]}}}
+    tools += [replace(WEATHER, name="words", parameters=words | {"required": ["a"]})]
+    # The tools of the prompt would fill the window.
+    prompt = render(engine, TurnRequest([User("Hello.")])).token_ids
+
+    def write(**options):
+        grammar = build_grammar(language="gbnf", **options).text
+        return "".join(delta.text for delta in engine.submit(GenerationRequest(prompt, constraint=grammar)))
+
+    answer = json.loads(write(schema=words | {"required": ["a"]}))
+    assert answer["a"].startswith("word ")
+    written = write(tools=tools, tool_choice="required", max_calls=1, dialect="name_first")
+    assert re.fullmatch(r'<tool_call>\n\{"name": "\w+", "arguments": \{.*\}\}\n</tool_call>', written)
+
+
+def test_a_regular_expression_is_refused(engine):
+    with pytest.raises(InvalidRequestError, match="GBNF"):
+        finish(engine, TurnRequest([User("Hello.")], regex="a+"))
 
 
 def test_content_opens_no_turn(engine):
@@ -97,21 +197,10 @@ def test_content_opens_no_turn(engine):
     assert result.usage.completion_tokens == 8
 
 
-def test_a_forced_call_is_asked_for_again_or_fails(engine):
-    request = replace(ASK, messages=[User("Hello.")], tool_choice="required")
-    with pytest.raises(ToolChoiceError, match="max_repairs"):
-        finish(engine, request)
-    try:
-        _, result = finish(engine, replace(request, max_repairs=1))
-    except UnmetDemandError:
-        return
-    assert result.tool_calls
-
-
 def test_stop_strings_and_limits_hold(local, engine):
     for options in ({"stop": ("city",)}, {"max_tokens": 6}):
         request = replace(ASK, **options)
-        _, here = finish(local, replace(request, constrained=False))
+        _, here = finish(local, request)
         _, there = finish(engine, request)
         assert (there.content, there.tool_calls, there.finish_reason) == (
             here.content,

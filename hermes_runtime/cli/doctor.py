@@ -28,6 +28,11 @@ from hermes_runtime.errors import EngineError, HermesError, ModelNotFoundError
 DISTRIBUTION = "hermes-adapters"
 _GB = 1e9
 _HUB_TIMEOUT = 10.0  # seconds
+_GRAMMAR_REMARKS = {
+    "lark": "Lark: all that is asked of calls and answers is kept",
+    "gbnf": "GBNF: patterns, formats and bounds of numbers are checked afterwards; regex is refused",
+    None: "calls are checked afterwards; forced ones need max_repairs",
+}
 _EXTRAS = ("langchain", "llama-index", "autoawq", "gptqmodel", "vllm")
 
 
@@ -59,14 +64,16 @@ def diagnose_server(model: str, base_url: str, api_key: str | None, console: Con
         profile = engine.profile
         version = f" {profile.version}" if profile.version else ""
         console.print(f"{base_url}: {profile.kind}{version}, model {profile.model!r}", soft_wrap=True)
-        table = _table("ability", "", "otherwise")
-        for ability, has_it, otherwise in (
-            ("prompts as token ids", profile.takes_ids, "sent as text; control tokens in content are broken up"),
-            ("generated token ids", profile.tells_ids, "text is read; the next prompt may reuse less of the cache"),
-            ("grammar", profile.grammar is not None, "calls are checked afterwards; forced ones need max_repairs"),
-            ("log-probabilities", profile.tells_logprobs, "logprobs are refused"),
+        table = _table("ability", "", "what that means")
+        in_text = "" if profile.takes_ids else "sent as text; control tokens in content are broken up"
+        out_text = "" if profile.tells_ids else "text is read; the next prompt may reuse less of the cache"
+        for ability, has_it, meaning in (
+            ("prompts as token ids", profile.takes_ids, in_text),
+            ("generated token ids", profile.tells_ids, out_text),
+            ("grammar", profile.grammar is not None, _GRAMMAR_REMARKS[profile.grammar_language]),
+            ("log-probabilities", profile.tells_logprobs, "" if profile.tells_logprobs else "logprobs are refused"),
         ):
-            table.add_row(ability, _mark(is_good=has_it), Text("" if has_it else otherwise, style="dim"))
+            table.add_row(ability, _mark(is_good=has_it), Text(meaning, style="dim"))
         console.print(table)
         stated = "" if profile.context_window else " (the server does not say; this is the checkpoint's)"
         console.print(f"The context window holds {engine.context_window} tokens{stated}.", soft_wrap=True)

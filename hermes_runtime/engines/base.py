@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from hermes_runtime.errors import InvalidRequestError
 
 FinishReason = Literal["stop", "length", "cancelled"]
+GrammarLanguage = Literal["lark", "gbnf"]
 _MOST_LOGPROBS = 20
 
 
@@ -63,7 +64,7 @@ class GenerationRequest:
     Attributes:
         prompt_ids: The whole prompt, BOS included.
         sampling: See `SamplingParams`.
-        constraint: A Lark grammar in llguidance's form that the completion must match, or None.
+        constraint: A grammar that the completion must match, in the engine's language, or None.
         stop: Strings that end the completion; the string itself is not part of the text.
         stop_ids: Token ids that end the completion, beside the checkpoint's own end-of-turn id.
         max_tokens: Upper bound on generated tokens; None means what is left of the context window.
@@ -180,8 +181,11 @@ class Engine(Protocol):
     context_window: int
 
     @property
-    def keeps_constraints(self) -> bool:
-        """Whether it takes the grammar of a request; an engine that does not refuses a request that has one."""
+    def grammar_language(self) -> GrammarLanguage | None:
+        """What a request's grammar is written in: llguidance's Lark, or GBNF.
+
+        None where it takes none; a request that has one is then refused.
+        """
 
     @property
     def is_closed(self) -> bool:

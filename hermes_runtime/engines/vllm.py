@@ -13,7 +13,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from hermes_runtime.engines.base import GenerationRequest, TokenLogprob, Usage
+from hermes_runtime.engines.base import GenerationRequest, GrammarLanguage, TokenLogprob, Usage
 from hermes_runtime.engines.local.checkpoint import find_folder, read_json
 from hermes_runtime.engines.loop import LoopThread, TaskChannel
 from hermes_runtime.engines.server.wire import for_llguidance
@@ -47,7 +47,7 @@ class VLLMEngine:
         EngineError: vLLM is not installed, is too old, or cannot run the model.
     """
 
-    keeps_constraints = True
+    grammar_language: GrammarLanguage = "lark"
 
     def __init__(
         self, model: str, *, context_window: int | None = None, engine_options: Mapping[str, Any] | None = None

@@ -117,9 +117,7 @@ class Values:
         opaque: The names of tools and parameters tell nothing, so that only reading the tools helps.
     """
 
-    def __init__(
-        self, rng: random.Random, *, held_out: bool, pieces: Sequence[str] = (), opaque: bool = False
-    ) -> None:
+    def __init__(self, rng: random.Random, *, held_out: bool, pieces: Sequence[str] = (), opaque: bool = False) -> None:
         self.rng = rng
         self.held_out = held_out
         self.pieces = pieces

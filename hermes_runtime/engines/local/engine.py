@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from hermes_runtime.engines.base import GenerationRequest
+from hermes_runtime.engines.base import GenerationRequest, GrammarLanguage
 from hermes_runtime.engines.local.attention import PassAbandonedError, use_slot_attention
 from hermes_runtime.engines.local.constraint import ConstraintCompiler
 from hermes_runtime.engines.local.costs import PassCosts
@@ -70,7 +70,7 @@ class LocalEngine:
         InvalidRequestError: The context window is larger than the checkpoint's, or not positive.
     """
 
-    keeps_constraints = True
+    grammar_language: GrammarLanguage = "lark"
 
     def __init__(
         self,

@@ -15,7 +15,14 @@ from typing import Any, cast
 import torch
 from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria, StoppingCriteriaList
 
-from hermes_runtime.engines.base import FinishReason, GenerationRequest, TokenDelta, TokenLogprob, Usage
+from hermes_runtime.engines.base import (
+    FinishReason,
+    GenerationRequest,
+    GrammarLanguage,
+    TokenDelta,
+    TokenLogprob,
+    Usage,
+)
 from hermes_runtime.engines.local.constraint import ConstraintCompiler, ConstraintLogitsProcessor
 from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window
 from hermes_runtime.engines.local.loader import LoadedCheckpoint
@@ -45,7 +52,7 @@ class GenerateEngine:
         InvalidRequestError: The context window is larger than the checkpoint's, or not positive.
     """
 
-    keeps_constraints = True
+    grammar_language: GrammarLanguage = "lark"
 
     def __init__(self, checkpoint: LoadedCheckpoint, *, context_window: int | None = None) -> None:
         self.tokenizer = checkpoint.tokenizer

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from hermes_runtime.engines.base import FinishReason, GenerationRequest, Usage
+from hermes_runtime.engines.base import FinishReason, GenerationRequest, GrammarLanguage, Usage
 from hermes_runtime.engines.loop import LoopThread, TaskChannel
 from hermes_runtime.engines.server.client import Client, TransientServerError
 from hermes_runtime.engines.server.probe import COMPLETIONS, probe
@@ -93,9 +93,9 @@ class ServerEngine:
             raise
 
     @property
-    def keeps_constraints(self) -> bool:
-        """Whether the server takes the grammar of a constraint."""
-        return self.profile.grammar is not None
+    def grammar_language(self) -> GrammarLanguage | None:
+        """What the server reads grammars in; None where it takes none."""
+        return self.profile.grammar_language
 
     @property
     def is_closed(self) -> bool:

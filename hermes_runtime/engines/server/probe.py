@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hermes_runtime.engines.base import GrammarLanguage
 from hermes_runtime.engines.server.client import Client, TransientServerError
 from hermes_runtime.engines.server.wire import GRAMMAR_FORMS, Kind, ServerProfile
 from hermes_runtime.errors import EngineError, HermesError, InvalidRequestError, ModelNotFoundError
 
 COMPLETIONS = "/v1/completions"
-# All that the grammars of turns are made of: only llguidance reads it, and no model says it by chance.
-_PROBE_GRAMMAR = 'start: head %json {"const": 7}\nhead[lazy]: HEAD\nHEAD: /<[a-z]+>/ & /<probe>/ & ~/(?s:.)*7/\n'
+# All that the grammars of turns are made of, for one answer that no model gives by chance.
+_PROBES: dict[GrammarLanguage, str] = {
+    "lark": 'start: head %json {"const": 7}\nhead[lazy]: HEAD\nHEAD: /<[a-z]+>/ & /<probe>/ & ~/(?s:.)*7/\n',
+    "gbnf": 'root ::= ( "<pro" be [>] ) seven{1,1}\nbe ::= [b] "e"\nseven ::= [^\\x00-6\\x38-\\U0010FFFF]\n',
+}
 _PROBE_ANSWER = "<probe>7"
 _PROBE_TOKENS = 24
 _OWNERS: dict[str, Kind] = {
@@ -23,11 +27,12 @@ _OWNERS: dict[str, Kind] = {
 }
 _FORMS_OF: dict[Kind, tuple[str, ...]] = {
     "vLLM": ("structured_outputs",),
-    "SGLang": ("ebnf",),
-    "llama.cpp": ("%llguidance",),
-    "llama-cpp-python": (),  # its grammars are GBNF, and one of another kind ends the process
+    "SGLang": ("ebnf %llguidance", "ebnf"),
+    "llama.cpp": ("grammar %llguidance", "grammar"),
+    "llama-cpp-python": ("grammar",),  # one that it cannot read ends its process
     "LM Studio": (),
-    "unknown": tuple(GRAMMAR_FORMS),
+    # GBNF before Lark in the field where Lark may end a process.
+    "unknown": ("structured_outputs", "ebnf %llguidance", "ebnf", "grammar", "grammar %llguidance"),
 }
 
 
@@ -169,12 +174,13 @@ def _labels_ids(logprobs: Any) -> bool:
 
 async def _grammar(client: Client, kind: Kind, base: Mapping[str, Any], prompt: str | list[int]) -> str | None:
     """Return the first form of a grammar that the server really keeps: one it does not know it may ignore."""
-    for form in _FORMS_OF[kind]:
-        body = {**base, "prompt": prompt, "max_tokens": _PROBE_TOKENS, **GRAMMAR_FORMS[form](_PROBE_GRAMMAR)}
+    for name in _FORMS_OF[kind]:
+        form = GRAMMAR_FORMS[name]
+        body = {**base, "prompt": prompt, "max_tokens": _PROBE_TOKENS, **form.fields(_PROBES[form.language])}
         try:
             answer = await client.post(COMPLETIONS, body)
         except (TransientServerError, InvalidRequestError):
             continue
         if _choice(answer).get("text") == _PROBE_ANSWER:
-            return form
+            return name
     return None

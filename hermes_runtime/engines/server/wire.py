@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hermes_runtime.engines.base import FinishReason, GenerationRequest, SamplingParams, TokenLogprob, Usage
+from hermes_runtime.engines.base import (
+    FinishReason,
+    GenerationRequest,
+    GrammarLanguage,
+    SamplingParams,
+    TokenLogprob,
+    Usage,
+)
 from hermes_runtime.errors import EngineError, InvalidRequestError
 
 Kind = Literal["vLLM", "SGLang", "llama.cpp", "llama-cpp-python", "LM Studio", "unknown"]
@@ -33,13 +40,28 @@ def for_llguidance(lark: str) -> str:
     return "%llguidance {}\n" + lark
 
 
-GRAMMAR_FORMS: dict[str, Callable[[str], dict[str, Any]]] = {
-    "structured_outputs": lambda lark: {"structured_outputs": {"grammar": for_llguidance(lark)}},
-    "ebnf": lambda lark: {"ebnf": for_llguidance(lark)},
-    "%llguidance": lambda lark: {"grammar": for_llguidance(lark)},
+@dataclass(frozen=True, slots=True)
+class GrammarForm:
+    """One way in which a grammar reaches a server.
+
+    Attributes:
+        language: What the grammar is written in.
+        fields: The fields of a request that carry it.
+    """
+
+    language: GrammarLanguage
+    fields: Callable[[str], dict[str, Any]]
+
+
+GRAMMAR_FORMS: dict[str, GrammarForm] = {
+    "structured_outputs": GrammarForm("lark", lambda lark: {"structured_outputs": {"grammar": for_llguidance(lark)}}),
+    "ebnf %llguidance": GrammarForm("lark", lambda lark: {"ebnf": for_llguidance(lark)}),
+    "grammar %llguidance": GrammarForm("lark", lambda lark: {"grammar": for_llguidance(lark)}),
+    "ebnf": GrammarForm("gbnf", lambda gbnf: {"ebnf": gbnf}),
+    "grammar": GrammarForm("gbnf", lambda gbnf: {"grammar": gbnf}),
 }
-"""How a Lark grammar reaches a server: vLLM's field; SGLang's with its llguidance backend; llama.cpp's, where it was
-built with llguidance."""
+"""vLLM's field; SGLang's with its llguidance backend; llama.cpp's, where it was built with llguidance; SGLang's with
+xgrammar; llama.cpp's as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +89,11 @@ class ServerProfile:
     adds_bos: bool
     grammar: str | None
     tells_logprobs: bool
+
+    @property
+    def grammar_language(self) -> GrammarLanguage | None:
+        """What grammars for it are written in."""
+        return None if self.grammar is None else GRAMMAR_FORMS[self.grammar].language
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +165,7 @@ def request_body(
     if request.logprobs is not None:
         body |= {"logprobs": request.logprobs, "return_tokens_as_token_ids": True}
     if request.constraint is not None and profile.grammar is not None:
-        body |= GRAMMAR_FORMS[profile.grammar](request.constraint)
+        body |= GRAMMAR_FORMS[profile.grammar].fields(request.constraint)
     return body
 
 
