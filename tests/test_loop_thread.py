@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import psutil
+import pytest
+
 from hermes_runtime.engines.loop import LoopThread, TaskChannel
 from hermes_runtime.engines.stream import StreamedGeneration
+from hermes_runtime.errors import EngineError
 
 
 async def _nothing():
@@ -41,3 +45,24 @@ def test_a_second_cancel_does_not_break_off_the_cleaning_up_of_the_first():
     loop.run(release())
     assert cleaned.wait(30)
     loop.close(_nothing)
+
+
+@pytest.mark.filterwarnings("error")
+def test_closing_from_many_threads_ends_once_and_leaves_nothing_open():
+    files = psutil.Process().num_fds()
+    for _ in range(20):
+        loop, ended = LoopThread("test"), []
+
+        async def last(ended=ended):
+            ended.append(True)
+
+        closing = [threading.Thread(target=loop.close, args=(last,)) for _ in range(4)]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join(30)
+        loop.close(last)
+        assert ended == [True]
+        with pytest.raises(EngineError, match="closed"):
+            loop.start(_nothing, TaskChannel(1))
+    assert psutil.Process().num_fds() < files + 10

@@ -31,7 +31,9 @@ class LoopThread:
         self._process = os.getpid()
         self._channels: weakref.WeakSet[TaskChannel] = weakref.WeakSet()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._lock = threading.Lock()
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._run_forever, name=name, daemon=True)
         self._thread.start()
         _OPEN_LOOPS.add(self)
 
@@ -52,11 +54,11 @@ class LoopThread:
         """
         if self.is_left_behind:
             raise EngineError(_FORKED.format(self._name))
-        self._channels.add(channel)
-        try:
+        with self._lock:  # what begins before the end does is ended by it
+            if self._is_closing:
+                raise EngineError(f"{self._name} is closed; load it again")
+            self._channels.add(channel)
             self._loop.call_soon_threadsafe(self._begin, work, channel)
-        except RuntimeError as error:
-            raise EngineError(f"{self._name} is closed; load it again") from error
 
     def _begin(self, work: Callable[[], Coroutine[Any, Any, None]], channel: TaskChannel) -> None:
         channel.attach(self._loop, self._loop.create_task(work()))
@@ -65,10 +67,16 @@ class LoopThread:
         """Cancel what runs, then run `last` and stop; safe to call twice and after a fork."""
         if self.is_left_behind or not self._thread.is_alive():
             return
-        with suppress(RuntimeError):  # another thread was quicker
+        with self._lock:
+            is_first, self._is_closing = not self._is_closing, True
+        if is_first:
             asyncio.run_coroutine_threadsafe(self._end(last), self._loop)
         if threading.current_thread() is not self._thread:
             self._thread.join()
+
+    def _run_forever(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
 
     async def _end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self._cancel_others()
