@@ -45,7 +45,7 @@ def main() -> int:
     made.add_argument("--trained", type=Path, help="full-precision weights to score beside the 4-bit ones")
     made.add_argument("--failures", type=Path, help="where to write what went wrong")
     options = made.parse_args()
-    count = 15 if options.quick else 150
+    count = 15 if options.quick else 60
     student = Student(CHECKPOINT)
     trained = None
     if options.trained:

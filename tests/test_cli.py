@@ -167,6 +167,15 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(scripted):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own handler of Ctrl-C, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_in_a_tool_forgets_the_question_and_goes_on(scripted, monkeypatch):
     engine = scripted.script(WEATHER_CALL, "Back again.")
     monkeypatch.setattr(LocalTool, "run", lambda *_: signal.raise_signal(signal.SIGINT))

@@ -166,7 +166,11 @@ def test_unquantized_checkpoints_load_through_the_same_door(awq_folder, tmp_path
     assert loaded.model.dtype == (torch.float32 if stored == torch.float32 else torch.bfloat16)
     reference = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=loaded.model.dtype)
     with torch.inference_mode():
-        assert torch.equal(logits(loaded), reference(IDS).logits.double())
+        hidden = [model.model(IDS).last_hidden_state for model in (loaded.model, reference)]
+        expected = reference(IDS).logits.double()
+    assert torch.equal(*hidden)
+    # The logits' product may add in another order than torch's.
+    assert torch.equal(logits(loaded), expected) or relative_error(logits(loaded), expected) < 3e-3
 
 
 def test_a_quantized_layer_with_a_bias(awq_folder, tmp_path):
