@@ -29,6 +29,10 @@ def test_every_package_is_shipped_and_typed(wheel):
         assert {f"{package}/__init__.py", f"{package}/py.typed"} <= names
 
 
+def test_the_source_of_the_kernel_is_shipped(wheel):
+    assert "hermes_runtime/engines/local/vnni.c" in wheel.namelist()
+
+
 def test_nothing_else_is_shipped(wheel):
     tops = {name.partition("/")[0] for name in wheel.namelist()}
     assert tops == {*PACKAGES, f"hermes_adapters-{metadata.version('hermes-adapters')}.dist-info"}
