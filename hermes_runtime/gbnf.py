@@ -26,7 +26,7 @@ def write_gbnf(form: TurnForm) -> tuple[str, dict[SchemaRule, list[str]]]:
     """Return the grammar's text, and sentences about what it does not enforce of each schema.
 
     Raises:
-        InvalidRequestError: The form is a regular expression.
+        InvalidRequestError: A choice cannot be written.
     """
     rules = Rules()
     notes: dict[SchemaRule, list[str]] = {}
@@ -55,11 +55,7 @@ def write_gbnf(form: TurnForm) -> tuple[str, dict[SchemaRule, list[str]]]:
 
 
 def _final(final: SchemaRule | Choices | Pattern, rules: Rules, notes: dict[SchemaRule, list[str]]) -> str:
-    if isinstance(final, Pattern):
-        raise InvalidRequestError(
-            f"regex={final.regex!r} cannot be kept: the engine takes its grammars in GBNF, which has no regular "
-            "expressions; use choices or a schema"
-        )
+    assert not isinstance(final, Pattern)  # GBNF has none
     if isinstance(final, Choices):
         # No token that begins with this character can be sampled, and a server that is left without a token may end.
         if any("\0" in text for text in final.texts):

@@ -11,7 +11,7 @@ from hermes_runtime.dialects import Dialect, resolve_dialect
 from hermes_runtime.errors import InvalidRequestError, SchemaError
 from hermes_runtime.gbnf import write_gbnf
 from hermes_runtime.json_schema import MAX_SUBSCHEMAS
-from hermes_runtime.lark import write_lark
+from hermes_runtime.lark import check_regex, write_lark
 from hermes_runtime.messages import ToolChoice, ToolChoiceLike, ToolLike, ToolSpec, coerce_tools
 from hermes_runtime.schema_rule import ANY_OBJECT, SchemaRule, schema_rule
 from hermes_runtime.turn_form import CallForm, Choices, Pattern, TurnForm
@@ -93,7 +93,7 @@ def build_grammar(
     style = resolve_dialect(dialect)
     offered = [tool for tool in specs if choice.mode != "none" and (not choice.names or tool.name in choice.names)]
 
-    final = _final(schema, json_object=json_object, regex=regex, choices=choices)
+    final = _final(schema, json_object=json_object, regex=regex, choices=choices, language=language)
     calls = _calls(offered, style)
     has_text = final is None and (not offered or choice.mode == "auto")
     form = TurnForm(
@@ -143,6 +143,7 @@ def _final(
     json_object: bool,
     regex: str | None,
     choices: Sequence[str] | None,
+    language: Language,
 ) -> SchemaRule | Choices | Pattern | None:
     asked = {
         "schema": schema is not None,
@@ -156,7 +157,7 @@ def _final(
     if choices is not None:
         return _choices(choices)
     if regex is not None:
-        return Pattern(regex)
+        return _pattern(regex, language)
     if not schema:
         return ANY_OBJECT if names else None
     where = "response schema"
@@ -164,6 +165,16 @@ def _final(
     if rule.free:
         _warn_of_free_shape(where, rule.relaxed)
     return rule
+
+
+def _pattern(regex: str, language: Language) -> Pattern:
+    if language == "gbnf":
+        raise InvalidRequestError(
+            f"regex={regex!r} cannot be kept: the engine takes its grammars in GBNF, which has no regular expressions; "
+            "use choices or a schema"
+        )
+    check_regex(regex)
+    return Pattern(regex)
 
 
 def _choices(choices: Sequence[str]) -> Choices:

@@ -34,7 +34,7 @@ def write_lark(form: TurnForm) -> str:
     """Return the grammar's text.
 
     Raises:
-        SchemaError: The regular expression is unusable, or the schemas are too much together.
+        SchemaError: The schemas are too much together.
     """
     starts, rules = [], []
     if form.final is not None:
@@ -82,12 +82,23 @@ def _final(final: SchemaRule | Choices | Pattern) -> str:
         return f"final: {final.lark}"
     if isinstance(final, Choices):
         return "final: CHOICE\nCHOICE: " + " | ".join(map(_literal, final.texts))
-    rules = f"final: FINAL\nFINAL: /{regex_to_lark(final.regex, '')}/"
-    refusal = _refusal(f"start: final\n{rules}\n")
-    if not final.regex or refusal:
+    return _pattern(final.regex)
+
+
+def check_regex(regex: str) -> None:
+    """Check that an answer can be constrained by a regular expression.
+
+    Raises:
+        SchemaError: It is unusable.
+    """
+    refusal = _refusal(f"start: final\n{_pattern(regex)}\n")
+    if not regex or refusal:
         reason = refusal or "it is empty"
-        raise SchemaError(f"the regular expression {final.regex!r} cannot constrain an answer: {reason}")
-    return rules
+        raise SchemaError(f"the regular expression {regex!r} cannot constrain an answer: {reason}")
+
+
+def _pattern(regex: str) -> str:
+    return f"final: FINAL\nFINAL: /{regex_to_lark(regex, '')}/"
 
 
 @lru_cache(maxsize=256)

@@ -175,6 +175,8 @@ def test_every_choice_is_accepted_whole():
 def test_a_regular_expression_is_refused():
     with pytest.raises(InvalidRequestError, match="GBNF, which has no regular expressions"):
         gbnf(regex="a+")
+    with pytest.raises(InvalidRequestError, match="GBNF"):  # also where the answer waits for a later turn
+        gbnf(TOOLS, tool_choice="required", regex="a+")
 
 
 def test_a_choice_that_no_server_could_write_is_refused():

@@ -172,6 +172,7 @@ def test_every_choice_is_accepted_whole():
         ({"regex": "(?=a)b"}, SchemaError, "look-around"),
         ({"regex": "("}, SchemaError, r"\("),
         ({"regex": ""}, SchemaError, "empty"),
+        ({"regex": "(", "tools": TOOLS, "tool_choice": "required"}, SchemaError, r"\("),
         ({"dialect": "klingon"}, InvalidRequestError, "klingon"),
         ({"tool_choice": "any"}, ToolChoiceError, "no tools"),
         ({"tool_choice": "weather"}, ToolChoiceError, "weather"),
