@@ -22,6 +22,7 @@ from hermes_runtime.engines.local.kernels import (
     reference,
 )
 from hermes_runtime.errors import CheckpointError, EngineError, InvalidRequestError
+from tests.vnni import NEEDS_VNNI, VNNI
 
 CPU = torch.device("cpu")
 ROWS = (1, 2, 5, 64)
@@ -184,8 +185,6 @@ def test_the_cuda_layout_is_read_off_whatever_torch_writes(monkeypatch):
     assert relative_error(dense, dequantize(weight, torch.float64).t()) < BF16_TOLERANCE
 
 
-NEEDS_VNNI = pytest.mark.skipif(vnni.reason_against() is not None, reason=str(vnni.reason_against()))
-VNNI = pytest.param("vnni", marks=NEEDS_VNNI)
 LINEARS = ["torch", "dequantize", "dense", VNNI]
 
 

@@ -32,12 +32,10 @@ from hermes_runtime.errors import (
     InvalidRequestError,
     ModelNotFoundError,
 )
+from tests.vnni import VNNI
 
 IDS = torch.tensor([[1, *range(20, 60)]])
 DEFAULT_KERNEL = choose_kernel(None, torch.device("cpu"))
-VNNI = pytest.param(
-    "vnni", marks=pytest.mark.skipif(DEFAULT_KERNEL != "vnni", reason="no AVX-512 VNNI, or no compiler")
-)
 BF16_MODEL_TOLERANCE = 0.02  # two layers of bfloat16 against float32
 
 

@@ -59,7 +59,22 @@ _HEAD_ROWS = 4  # up to here a product per row is faster
 _DEQUANTIZE_COLUMNS = 2048  # bounds the temporary dense block to K x 2048
 
 
-class Int4Linear(nn.Module):
+class _AwqLinear(nn.Module):
+    """The shape of a layer over an AWQ weight, which subclasses keep in layouts of their own."""
+
+    bias: Tensor | None
+
+    def __init__(self, weight: AwqWeight) -> None:
+        super().__init__()
+        self.in_features, self.out_features = weight.in_features, weight.out_features
+        self.group_size = weight.group_size
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, group_size={self.group_size}"
+
+
+class Int4Linear(_AwqLinear):
     """`kernel="torch"`: aten's int4pack product, in bfloat16 with float32 sums; dense blocks for many rows.
 
     Codes are exact; scales and offsets are rounded to bfloat16.
@@ -67,16 +82,15 @@ class Int4Linear(nn.Module):
 
     packed: Tensor
     pairs: Tensor
-    bias: Tensor | None
 
     def __init__(
         self, weight: AwqWeight, device: torch.device, dtype: torch.dtype, *, int8_prompts: bool = False
     ) -> None:
-        super().__init__()
+        super().__init__(weight)
         size = kernel_group_size(weight.group_size)
         if size is None:
             raise ValueError(f"groups of {weight.group_size} rows are no multiple of 32")
-        self.in_features, self.out_features, self.group_size = weight.in_features, weight.out_features, size
+        self.group_size = size
         self.int8_prompts = int8_prompts
         block = cpu_block() if device.type == "cpu" else None
         self.block = block if block is not None and weight.out_features % block == 0 else None
@@ -123,12 +137,8 @@ class Int4Linear(nn.Module):
             return float32_product(rows, self.packed, self.pairs, self.block)
         return self.int4(rows)
 
-    def extra_repr(self) -> str:
-        """What `print(model)` shows."""
-        return f"in_features={self.in_features}, out_features={self.out_features}, group_size={self.group_size}"
 
-
-class VnniLinear(nn.Module):
+class VnniLinear(_AwqLinear):
     """`kernel="vnni"`: activations of 16 bits, products and sums of a group exact, scales in float32.
 
     No row depends on the others: it comes out the same alone and in any batch, bit for bit.
@@ -136,16 +146,10 @@ class VnniLinear(nn.Module):
 
     packed: Tensor
     pairs: Tensor
-    bias: Tensor | None
 
     def __init__(self, weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__()
+        super().__init__(weight)
         assert device.type == "cpu"
-        self.in_features, self.out_features, self.group_size = (
-            weight.in_features,
-            weight.out_features,
-            weight.group_size,
-        )
         scales = weight.scales.float()
         pairs = torch.stack((scales, -scales * weight.zeros().float()), 1)
         blocks = pairs.view(len(scales), 2, -1, vnni.COLUMNS).permute(2, 0, 1, 3).contiguous()
@@ -164,26 +168,16 @@ class VnniLinear(nn.Module):
         y = y.to(x.dtype).view(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias
 
-    def extra_repr(self) -> str:
-        """What `print(model)` shows."""
-        return f"in_features={self.in_features}, out_features={self.out_features}, group_size={self.group_size}"
 
-
-class DequantizeLinear(nn.Module):
+class DequantizeLinear(_AwqLinear):
     """`kernel="dequantize"`: keeps the stored words and multiplies dense blocks of them."""
 
     qweight: Tensor
     scales: Tensor
     qzeros: Tensor | None
-    bias: Tensor | None
 
     def __init__(self, weight: AwqWeight, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.in_features, self.out_features, self.group_size = (
-            weight.in_features,
-            weight.out_features,
-            weight.group_size,
-        )
+        super().__init__(weight)
         for name in ("qweight", "scales", "qzeros", "bias"):
             tensor: Tensor | None = getattr(weight, name)
             self.register_buffer(name, None if tensor is None else tensor.to(device, copy=True))
@@ -201,10 +195,6 @@ class DequantizeLinear(nn.Module):
             blocks.append(x @ dequantize(block, x.dtype))
         y = torch.cat(blocks, dim=-1)
         return y if self.bias is None else y + self.bias.to(y.dtype)
-
-    def extra_repr(self) -> str:
-        """What `print(model)` shows."""
-        return f"in_features={self.in_features}, out_features={self.out_features}, group_size={self.group_size}"
 
 
 class OutputHead(nn.Linear):
