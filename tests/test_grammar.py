@@ -12,17 +12,10 @@ from hypothesis import strategies as st
 
 from hermes_runtime.errors import InvalidRequestError, SchemaError, ToolChoiceError
 from hermes_runtime.grammar import build_grammar
-from hermes_runtime.messages import ToolChoice, ToolSpec
+from hermes_runtime.messages import ToolSpec
 from hermes_runtime.parser import parse_completion
 from tests.grammar_oracle import accepts, allows, matches
-
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-DAYS = {"type": "object", "properties": {"days": {"type": "integer", "minimum": 1}}, "required": ["days"]}
-WEATHER, FORECAST = ToolSpec("weather", "", CITY), ToolSpec("forecast", "", DAYS)
-TOOLS = [WEATHER, FORECAST]
-WEATHER_CALL = '<tool_call>\n{"arguments": {"city": "Bonn"}, "name": "weather"}\n</tool_call>'
-FORECAST_CALL = '<tool_call>\n{"arguments": {"days": 3}, "name": "forecast"}\n</tool_call>'
-NAME_FIRST_CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Bonn"}}\n</tool_call>'
+from tests.turn_grammar import CITY, DAYS, FORECAST_CALL, NAME_FIRST_CALL, TOOLS, WEATHER_CALL, TurnGrammarContract
 
 
 def test_building_a_grammar_imports_no_torch():
@@ -58,13 +51,6 @@ def test_auto_is_text_and_then_calls(text, accepted):
     assert accepts(text, TOOLS) is accepted
 
 
-@pytest.mark.parametrize("dialect", ["card", "json_args_first", "name_first", "scratch_pad"])
-def test_the_dialect_fixes_the_key_order(dialect):
-    arguments_first = dialect in ("card", "json_args_first")
-    assert accepts(WEATHER_CALL, TOOLS, dialect=dialect) is arguments_first
-    assert accepts(NAME_FIRST_CALL, TOOLS, dialect=dialect) is not arguments_first
-
-
 @pytest.mark.parametrize("tools", [TOOLS, []])
 def test_without_calls_the_tag_cannot_be_written(tools):
     for text, accepted in [("", True), ("Any text <tool> call", True), ("<tool_call>", False), (WEATHER_CALL, False)]:
@@ -94,38 +80,7 @@ def test_what_the_parser_takes_for_an_opening_tag_cannot_be_written_as_text(open
     assert called or not (opens and opening.endswith(">"))
 
 
-def test_required_is_calls_alone():
-    assert accepts(WEATHER_CALL, TOOLS, tool_choice="any")
-    assert accepts(f"{FORECAST_CALL}\n{WEATHER_CALL}", TOOLS, tool_choice="required")
-    for text in ("", "Hello", f" {WEATHER_CALL}", f"{WEATHER_CALL}\n"):
-        assert not accepts(text, TOOLS, tool_choice="required")
-
-
-def test_a_scratch_pad_may_precede_required_calls_and_holds_no_tag():
-    def accepted(text: str) -> bool:
-        return accepts(text, TOOLS, tool_choice="required", dialect="scratch_pad")
-
-    assert accepted(NAME_FIRST_CALL)
-    assert accepted(f"<scratch_pad>\nGoal: know {{}} </scratch>\n</scratch_pad>\n{NAME_FIRST_CALL}")
-    assert not accepted("<scratch_pad>\nGoal: know\n</scratch_pad>")
-    assert not accepted(f"<scratch_pad>{NAME_FIRST_CALL}</scratch_pad>\n{NAME_FIRST_CALL}")
-    assert not accepted(f"<scratch_pad></scratch_pad> or\n</scratch_pad>\n{NAME_FIRST_CALL}")
-
-
-def test_named_tools_are_the_only_ones():
-    assert accepts(WEATHER_CALL, TOOLS, tool_choice="weather")
-    assert not accepts(FORECAST_CALL, TOOLS, tool_choice="weather")
-    allowed = ToolChoice("auto", ("forecast",))
-    assert accepts("Hi", TOOLS, tool_choice=allowed)
-    assert accepts(FORECAST_CALL, TOOLS, tool_choice=allowed)
-    assert not accepts(WEATHER_CALL, TOOLS, tool_choice=allowed)
-
-
-def test_the_number_of_calls_is_bounded():
-    two = f"{WEATHER_CALL}\n{FORECAST_CALL}"
-    assert not accepts(two, TOOLS, parallel_tool_calls=False)
-    assert accepts(two, TOOLS, max_calls=2)
-    assert not accepts(f"{two}\n{WEATHER_CALL}", TOOLS, max_calls=2)
+def test_a_turn_may_make_a_call():
     with pytest.raises(InvalidRequestError, match="max_calls"):
         build_grammar(TOOLS, max_calls=0)
 
@@ -133,33 +88,23 @@ def test_the_number_of_calls_is_bounded():
 # --- final forms
 
 
-@pytest.mark.parametrize(
-    ("form", "right", "wrong"),
-    [
-        ({"schema": DAYS}, '{"days": 2}', '{"days": 0}'),
-        ({"schema": {"type": "array", "items": {"type": "integer"}}}, "[1, 2]", "[1,2]"),
-        ({"schema": {}}, '{"a": [1, {"b": null}]}', "[]"),
-        ({"json_object": True}, '{"a": [1, {"b": null}]}', '"text"'),
-        ({"regex": r"\d{2,3}/[a-z]+|none"}, "123/ab", "1/ab"),
-        ({"regex": r"^(yes|no)\.$"}, "yes.", "yes"),
-        ({"choices": ["New", "New York", 'a "b" \\ /.*/']}, "New York", "New Y"),
-    ],
-)
-def test_final_forms_alone_and_beside_calls(form, right, wrong):
-    assert accepts(right, **form)
-    assert not accepts(wrong, **form)
-    assert not accepts(f"Here: {right}", **form)
-    for text, accepted in [(right, True), (wrong, False), (WEATHER_CALL, True), ("Hello", False)]:
-        assert accepts(text, TOOLS, **form) is accepted
-    assert not accepts(right, TOOLS, tool_choice="required", **form)
-    assert accepts(WEATHER_CALL, TOOLS, tool_choice="required", **form)
-    assert accepts(right, TOOLS, tool_choice="none", **form)
-    assert not accepts(WEATHER_CALL, TOOLS, tool_choice="none", **form)
+class TestLark(TurnGrammarContract):
+    accepts = staticmethod(accepts)
 
-
-def test_every_choice_is_accepted_whole():
-    choices = ["New", "New York", "ö", 'a "b" \\ /.*/', "<tool_call>", "x\ny\x7f"]
-    assert all(accepts(choice, choices=choices) for choice in choices)
+    @pytest.mark.parametrize(
+        ("form", "right", "wrong"),
+        [
+            ({"schema": DAYS}, '{"days": 2}', '{"days": 0}'),
+            ({"schema": {"type": "array", "items": {"type": "integer"}}}, "[1, 2]", "[1,2]"),
+            ({"schema": {}}, '{"a": [1, {"b": null}]}', "[]"),
+            ({"json_object": True}, '{"a": [1, {"b": null}]}', '"text"'),
+            ({"regex": r"\d{2,3}/[a-z]+|none"}, "123/ab", "1/ab"),
+            ({"regex": r"^(yes|no)\.$"}, "yes.", "yes"),
+            ({"choices": ["New", "New York", 'a "b" \\ /.*/']}, "New York", "New Y"),
+        ],
+    )
+    def test_final_forms_alone_and_beside_calls(self, form, right, wrong):
+        self.check_final_form(form, right, wrong)
 
 
 @pytest.mark.parametrize(
