@@ -23,6 +23,18 @@ def mistral_tokenizer():
 
 
 @pytest.fixture(scope="session")
+def dense_tiny(tmp_path_factory):
+    """A folder with the embedded checkpoint in float32.
+
+    In 16 bits two nearly equal candidates may change places with the batch they are computed in; what compares texts
+    across batches or engines is exact with this.
+    """
+    from tests.dense_tiny import write_dense
+
+    return write_dense(tmp_path_factory.mktemp("tiny") / "tiny-float32")
+
+
+@pytest.fixture(scope="session")
 def parser_cases():
     """The catalogue of model outputs with their right reading."""
     lines = (DATA / "parser_cases.jsonl").read_text(encoding="utf-8").splitlines()

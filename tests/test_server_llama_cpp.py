@@ -7,9 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +22,8 @@ from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import System, User
 from hermes_runtime.turn import TurnRequest, render
-from tests.dense_tiny import dense_tensors, write_dense
+from tests.dense_tiny import dense_tensors
+from tests.real_server import serve
 from tests.test_server_engine import ASK, INJECTION, REQUESTS, WEATHER, finish, spelled
 
 PYTHON = os.environ.get("LLAMA_CPP_PYTHON")
@@ -37,45 +36,35 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_dense(tmp_path_factory.mktemp("tiny") / "tiny-float32")
+def local(dense_tiny):
+    return load_engine(str(dense_tiny), device="cpu", context_window=WINDOW)
 
 
 @pytest.fixture(scope="module")
-def local(folder):
-    return load_engine(str(folder), device="cpu", context_window=WINDOW)
+def weights(dense_tiny, tmp_path_factory):
+    """The checkpoint in llama.cpp's format."""
+    folder = tmp_path_factory.mktemp("gguf")
+    np.savez(folder / "weights.npz", **{name: tensor.numpy() for name, tensor in dense_tensors().items()})
+    command = [
+        PYTHON,
+        Path(__file__).with_name("tiny_gguf.py"),
+        dense_tiny,
+        folder / "weights.npz",
+        folder / "tiny.gguf",
+    ]
+    subprocess.run(command, check=True)
+    return folder / "tiny.gguf"
 
 
 @pytest.fixture(scope="module")
-def engine(folder):
+def engine(dense_tiny, weights):
     """The server engine over llama.cpp."""
-    made, weights = folder / "tiny.gguf", folder / "weights.npz"
-    np.savez(weights, **{name: tensor.numpy() for name, tensor in dense_tensors().items()})
-    subprocess.run([PYTHON, Path(__file__).with_name("tiny_gguf.py"), folder, weights, made], check=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    options = {"model": made, "host": "127.0.0.1", "port": port, "n_ctx": WINDOW, "type_k": 0, "type_v": 0}
-    command = [PYTHON, "-m", "llama_cpp.server", *(str(part) for key in options for part in (f"--{key}", options[key]))]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    said: list[str] = []
-    is_up = threading.Event()
-
-    def listen() -> None:
-        for line in process.stdout:
-            said.append(line)
-            if "Uvicorn running" in line:
-                is_up.set()
-        is_up.set()
-
-    threading.Thread(target=listen, daemon=True).start()
-    is_up.wait(300)
-    if process.poll() is not None:
-        pytest.fail("the server ended:\n" + "".join(said[-20:]))
-    opened = ServerEngine(str(folder), base_url=f"http://127.0.0.1:{port}", context_window=WINDOW)
-    yield opened
-    opened.close()
-    process.terminate()
-    process.wait(60)
+    options = {"model": weights, "host": "127.0.0.1", "n_ctx": WINDOW, "type_k": 0, "type_v": 0}
+    command = [PYTHON, "-m", "llama_cpp.server", *(part for key in options for part in (f"--{key}", options[key]))]
+    with serve(lambda port: [*command, "--port", port], "/v1/models") as address:
+        opened = ServerEngine(str(dense_tiny), base_url=address, context_window=WINDOW)
+        yield opened
+        opened.close()
 
 
 def test_it_is_known_for_what_it_is(engine):

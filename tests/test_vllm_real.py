@@ -7,12 +7,7 @@ the same request, greedy, gives the same text everywhere.
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 import sys
-import threading
-import urllib.request
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -26,9 +21,9 @@ from hermes_runtime.messages import Assistant, User
 from hermes_runtime.turn import TurnRequest, render
 from langchain_hermes import ChatHermes
 from llama_index_hermes import HermesLLM
-from tests.dense_tiny import write_dense
 from tests.langchain.test_standard_integration import TestChatHermes as ByLangChain
 from tests.llama_index_contract.hermes import HermesContract
+from tests.real_server import serve
 from tests.test_server_engine import ASK, REQUESTS, finish, spelled
 
 pytestmark = pytest.mark.timeout(1200)
@@ -38,55 +33,28 @@ PLACES = ("in process", "served")
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    """The embedded checkpoint in float32."""
-    return write_dense(tmp_path_factory.mktemp("tiny") / "tiny-float32")
+def local(dense_tiny):
+    return load_engine(str(dense_tiny), device="cpu", context_window=WINDOW)
 
 
 @pytest.fixture(scope="session")
-def local(folder):
-    return load_engine(str(folder), device="cpu", context_window=WINDOW)
-
-
-@pytest.fixture(scope="session")
-def served(folder):
-    """The address of `vllm serve` on a free port of this machine."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+def served(dense_tiny):
+    """The address of `vllm serve`."""
     # What `vllm serve` runs; the command itself does not start from the builds for the CPU, which have another name.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", port]
-    command += ["--model", folder, "--dtype", "float32", "--max-model-len", WINDOW, "--enforce-eager"]
-    command += ["--enable-prompt-tokens-details"]
-    process = subprocess.Popen(
-        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    said: list[str] = []
-    has_ended = threading.Event()
-
-    def listen() -> None:
-        said.extend(process.stdout)
-        has_ended.set()
-
-    threading.Thread(target=listen, daemon=True).start()
-    try:
-        while not has_ended.wait(0.5):
-            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30):
-                break
-        else:
-            pytest.fail("the server ended:\n" + "".join(said[-40:]))
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(60)
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1"]
+    command += ["--model", dense_tiny, "--dtype", "float32", "--max-model-len", WINDOW, "--enforce-eager"]
+    command += ["--enable-prompt-tokens-details", "--port"]
+    with serve(lambda port: [*command, port], "/health") as address:
+        yield f"{address}/v1"
 
 
 @pytest.fixture(scope="session", params=PLACES)
-def where(request, folder):
+def where(request, dense_tiny):
     """The options of `load_engine`, and of both chat models, for one place."""
     if request.param == "served":
-        return {"model": str(folder), "base_url": request.getfixturevalue("served")}
+        return {"model": str(dense_tiny), "base_url": request.getfixturevalue("served")}
     return {
-        "model": str(folder),
+        "model": str(dense_tiny),
         "engine": "vllm",
         "context_window": WINDOW,
         "engine_options": {"dtype": "float32", "enforce_eager": True},

@@ -209,10 +209,12 @@ class Sum(BaseModel):
     is_even: bool
 
 
-async def test_twenty_workflows_at_once_end_as_each_does_alone(tiny):
+async def test_twenty_workflows_at_once_end_as_each_does_alone(dense_tiny):
+    llm = HermesLLM(model=str(dense_tiny), device="cpu", temperature=0, max_tokens=48)
+
     async def run(question):
         tool = FunctionTool.from_defaults(add, fn_schema=Numbers)
-        agent = FunctionAgent(llm=tiny, tools=[tool], initial_tool_choice="add", early_stopping_method="generate")
+        agent = FunctionAgent(llm=llm, tools=[tool], initial_tool_choice="add", early_stopping_method="generate")
         handler = agent.run(question, max_iterations=2)
         events = [event async for event in handler.stream_events() if isinstance(event, ToolCallResult)]
         return [event.tool_kwargs for event in events], str(await handler)
