@@ -14,9 +14,10 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from bisect import bisect
+from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ import torch
 from benchmarks import _common
 from benchmarks._common import Result, seconds
 from benchmarks.awq import bytes_per_token, flops_per_token
-from hermes_runtime.engines.base import Engine, GenerationRequest, SamplingParams
+from hermes_runtime.engines.base import Engine, GenerationRequest, SamplingParams, TokenDelta
 from hermes_runtime.engines.local.awq import AwqWeight
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
@@ -133,7 +134,7 @@ def check_tokens(device: torch.device, folder: Path) -> list[Result]:
         write_random_checkpoint(folder, Shape(context=512), quantized=False)
     chance = random.Random(0)
     prompts = [(1, *chance.choices(range(100, 106), k=chance.randint(3, 80))) for _ in range(8)]
-    requests = [GenerationRequest(prompt, GREEDY, max_tokens=24) for prompt in prompts] * 2
+    requests = [GenerationRequest(prompt, GREEDY, max_tokens=64) for prompt in prompts] * 2  # long enough for graphs
     loaded = load_checkpoint(str(folder), device=str(device), dtype=torch.float32, progress=False)
     with closing(LocalEngine(loaded, limits=EngineLimits(chunk=32))) as engine:
         running = [engine.submit(request) for request in requests]
@@ -186,27 +187,31 @@ def whole_model(device: torch.device, folder: Path, plan: Plan, bandwidth: float
             limits = EngineLimits(slots=streams, patience=3600.0, draft=0)
             # While the last prompts are computed, the first streams go on.
             waiting = streams * -(-context // limits.chunk_on(device))
-            window = min(context + waiting + 2 * plan.tokens, plan.shape.context)
+            window = min(context + waiting + 3 * plan.tokens, plan.shape.context)
             if affordable_tokens(loaded) < streams * rounded(window):
                 print(f"{streams} streams of {context} tokens do not fit the memory and were left out")
                 continue
-            with closing(LocalEngine(loaded, context_window=window, limits=limits)) as engine:
-                prefill, rate = time_streams(loaded, engine, streams, context, plan.tokens)
+            rates = {}
+            for graphs in (None, False) if context == plan.contexts[0] else (None,):
+                engine = LocalEngine(loaded, context_window=window, limits=replace(limits, graphs=graphs))
+                with closing(engine):
+                    prefill, rates[graphs] = time_streams(engine, streams, context, plan.tokens)
+            rate = rates[None]
             if streams == 1:
                 share = context * flops_per_token(plan.shape) / rate_limit / prefill
                 found.append(Result(f"prefill, {context} tokens", context / prefill, "tokens/s", limit_share=share))
             moved = (read + streams * context * token_bytes) * rate / streams
             name = f"decode, {streams} streams at {context} tokens"
+            eager = rates.get(False)
+            beside = (f"without CUDA graphs ({eager:.3g})", rate / eager) if eager else (None, None)
             found += [
-                Result(name, rate, "tokens/s", limit_share=moved / bandwidth),
+                Result(name, rate, "tokens/s", *beside, limit_share=moved / bandwidth),
                 Result(f"{name}: memory", moved / 1e9, "GB/s"),
             ]
     return found
 
 
-def time_streams(
-    loaded: LoadedCheckpoint, engine: Engine, streams: int, context: int, tokens: int
-) -> tuple[float, float]:
+def time_streams(engine: Engine, streams: int, context: int, tokens: int) -> tuple[float, float]:
     """Return the seconds of one prompt, and the tokens a second of all streams together while all of them decode."""
     chance = random.Random(streams * context)
 
@@ -217,28 +222,30 @@ def time_streams(
     start = time.perf_counter()
     list(engine.submit(GenerationRequest(prompt(), GREEDY, max_tokens=1)))
     prefill = time.perf_counter() - start
-    times: list[float] = []
+    times: list[list[float]] = [[] for _ in range(streams)]
     is_enough = threading.Event()
 
-    def note(_: object, inputs: tuple[torch.Tensor, ...], __: object) -> None:
-        # A pass over one new token of each stream; each waits for the ids of the one before.
-        if inputs[0].shape[1] == streams:
-            times.append(time.perf_counter())
-            if len(times) > tokens:
+    def read(generation: Iterable[TokenDelta], own: list[float]) -> None:
+        for delta in generation:
+            own += [time.perf_counter()] * len(delta.ids)
+            # Graphs are captured in the first few passes; what counts comes after as many as are measured.
+            if all(times) and len(own) - bisect(own, max(each[0] for each in times)) > 2 * tokens:
                 is_enough.set()
 
     running = [engine.submit(GenerationRequest(prompt(), GREEDY)) for _ in range(streams)]
-    hook = loaded.model.register_forward_hook(note)
-    ended = threading.Thread(target=lambda: [list(generation) for generation in running])
-    ended.start()
+    readers = [threading.Thread(target=read, args=pair) for pair in zip(running, times, strict=True)]
+    for reader in readers:
+        reader.start()
     is_enough.wait(_PATIENCE)
-    hook.remove()
     for generation in running:
         generation.cancel()
-    ended.join()
+    for reader in readers:
+        reader.join()
     if not is_enough.is_set():
-        raise RuntimeError(f"{streams} streams never decoded {tokens} tokens together")
-    return prefill, streams * (len(times) - 1) / (times[-1] - times[0])
+        raise RuntimeError(f"{streams} streams never decoded {2 * tokens} tokens together")
+    last = min(own[-1] for own in times)
+    measured = [own[: bisect(own, last)][-tokens - 1 :] for own in times]
+    return prefill, sum((len(own) - 1) / (own[-1] - own[0]) for own in measured)
 
 
 def figures(device: torch.device, plan: Plan, folder: Path) -> list[Result]:

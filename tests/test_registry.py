@@ -36,6 +36,8 @@ def test_the_bounds_of_the_batch_are_engine_options():
         ({"engine": "warp"}, "unknown engine"),
         ({"engine_options": {"slot": 1}}, "slot"),
         ({"engine_options": {"slots": 0}}, "slots must be at least 1"),
+        ({"engine_options": {"graphs": "yes"}}, "graphs must be True, False or None"),
+        ({"device": "cpu", "engine_options": {"graphs": True}}, "CUDA graphs need a CUDA device"),
         ({"engine": "generate", "engine_options": {"slots": 1}}, "slots"),
         ({"engine": "server"}, "base_url"),
         ({"api_key": "x"}, "api_key"),

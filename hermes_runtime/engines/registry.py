@@ -53,7 +53,7 @@ class _Kind:
 
 
 _LOCAL_OPTIONS = frozenset({"device", "kernel", "context_window"})
-_LIMITS = frozenset({"slots", "waiting", "chunk", "patience", "draft"})
+_LIMITS = frozenset({"slots", "waiting", "chunk", "patience", "draft", "graphs"})
 _SERVER_OPTIONS = frozenset({"served_model", "headers", "extra_body", "connect_timeout", "idle_timeout", "retry_delay"})
 _KINDS = {
     "local": _Kind(_local, _LOCAL_OPTIONS, engine_options=_LIMITS),

@@ -48,14 +48,12 @@ class PackedPass:
     Attributes:
         input_ids: (1, T) int64.
         position_ids: (1, T) int64; also where in its slot each token goes.
-        slot_index: (T,) int64, the slot of each token.
         segments: What sees what.
         is_wanted: Asked before each layer; once it says no, the pass ends with `PassAbandonedError`.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
-    slot_index: torch.Tensor
     segments: tuple[Segment, ...]
     is_wanted: Callable[[], bool]
 

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from hermes_runtime.engines.base import GenerationRequest, GrammarLanguage
-from hermes_runtime.engines.local.attention import PassAbandonedError, use_slot_attention
+from hermes_runtime.engines.local.attention import PackedPass, PassAbandonedError, use_slot_attention
 from hermes_runtime.engines.local.constraint import ConstraintCompiler
 from hermes_runtime.engines.local.costs import PassCosts
+from hermes_runtime.engines.local.graphs import FixedPasses
 from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window
 from hermes_runtime.engines.local.limits import DEFAULT_LIMITS, EngineLimits, affordable_tokens
 from hermes_runtime.engines.local.loader import LoadedCheckpoint
@@ -100,6 +101,7 @@ class LocalEngine:
             dtype=checkpoint.model.dtype,
         )
         use_slot_attention(checkpoint.model)
+        self._fixed = self._fixed_passes() if limits.graphs_on(torch.device(checkpoint.device)) else None
         self._chunk = limits.chunk_on(torch.device(checkpoint.device))
         self._costs = PassCosts()
         self._pool = SlotPool(limits.slots)
@@ -174,7 +176,7 @@ class LocalEngine:
                 self._run(planned)
         for sequence in (*self._running, *self._waiting, *self._drained()):
             sequence.finish("cancelled")
-        del self._checkpoint, self._cache
+        del self._checkpoint, self._cache, self._fixed
 
     def _receive(self) -> None:
         """Take what has arrived; wait for something if there is nothing else to do."""
@@ -319,20 +321,34 @@ class LocalEngine:
 
     def _computed(self, steps: list[_Step]) -> list[torch.Tensor]:
         """Run the model; return the logits that each step asks for, (rows, columns)."""
-        packed = self._cache.prepare([step.row for step in steps], lambda: self._is_wanted(steps))
-        ends = accumulate(len(step.row.ids) for step in steps)
+        rows = [step.row for step in steps]
+        ends = accumulate(len(row.ids) for row in rows)
         kept = [position for step, end in zip(steps, ends, strict=True) for position in range(end - step.logits, end)]
+        logits = None if self._fixed is None else self._fixed.run(rows, kept)
+        if logits is None:
+            logits = self._forward(self._cache.prepare(rows, lambda: self._is_wanted(steps)), kept)
+        return list(torch.split(logits.float(), [step.logits for step in steps]))
+
+    def _forward(self, packed: PackedPass, kept: list[int] | None = None) -> torch.Tensor:
+        """Return the logits (rows, columns) of some tokens, or of all."""
         model: Any = self._checkpoint.model
-        logits = model(
+        logits: torch.Tensor = model(
             packed.input_ids,
             attention_mask=_NO_MASK,
             position_ids=packed.position_ids,
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=torch.tensor(kept, device=packed.input_ids.device, dtype=torch.long),
+            logits_to_keep=0 if kept is None else torch.tensor(kept, device=packed.input_ids.device, dtype=torch.long),
             packed=packed,
         ).logits[0]
-        return list(logits.float().split([step.logits for step in steps]))
+        return logits
+
+    def _fixed_passes(self) -> FixedPasses:
+        return FixedPasses(
+            self._cache,
+            lambda numbers, slots, length: self._forward(self._cache.prepare_fixed(numbers, slots, length)),
+            draft=self._limits.draft,
+        )
 
     def _is_wanted(self, steps: list[_Step]) -> bool:
         return not self._is_closed and any(step.sequence.is_wanted for step in steps)

@@ -26,6 +26,7 @@ class EngineLimits:
         patience: Seconds that streams wait for the next prompt tokens of others: beside streams, a chunk is as much as
             the device computes in this time, but at least 16 tokens.
         draft: Drafted tokens of a sequence verified in one pass; 0 drafts nothing.
+        graphs: Decode in CUDA graphs. None does so on a GPU.
 
     Raises:
         InvalidRequestError: A bound that leaves no room for a request.
@@ -36,16 +37,29 @@ class EngineLimits:
     chunk: int | None = None
     patience: float = 1.0
     draft: int = 16
+    graphs: bool | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("slots", 1), ("waiting", 0), ("chunk", 1), ("patience", 0), ("draft", 0)):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and value >= least):
                 raise InvalidRequestError(f"{name} must be at least {least}, got {value!r}")
+        if self.graphs not in (None, True, False):
+            raise InvalidRequestError(f"graphs must be True, False or None, got {self.graphs!r}")
 
     def chunk_on(self, device: torch.device) -> int:
         """Return the chunk on a device."""
         return self.chunk or (_CPU_CHUNK if device.type == "cpu" else _GPU_CHUNK)
+
+    def graphs_on(self, device: torch.device) -> bool:
+        """Return whether passes are captured on a device.
+
+        Raises:
+            InvalidRequestError: They were asked for on another than a CUDA device.
+        """
+        if self.graphs and device.type != "cuda":
+            raise InvalidRequestError(f"CUDA graphs need a CUDA device, and this model is on {device.type!r}")
+        return device.type == "cuda" and self.graphs is not False
 
 
 DEFAULT_LIMITS = EngineLimits()

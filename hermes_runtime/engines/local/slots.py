@@ -18,6 +18,8 @@ from transformers.cache_utils import CacheLayerMixin
 from hermes_runtime.engines.local.attention import PackedPass, Segment
 from hermes_runtime.engines.local.pool import Placement, rounded
 
+_SPARE = 1  # position, see `SlotCache.spare`
+
 
 @dataclass(frozen=True, slots=True)
 class SlotRow:
@@ -64,12 +66,13 @@ class SlotCache(Cache):
         self._longest = longest
         self.tokens = tokens
         self._window = window
-        self._device = device
+        self.device = device
         self._dtype = dtype
         # One attention call for all short rows saves launches on a GPU; a CPU would read the longest slot for each.
         self._joins_rows = device.type != "cpu"
         self.slots = 0
         self.length = 0
+        self.moves = 0  # how often the tensors were made anew
         self.slot_index = self.positions = torch.empty(0, dtype=torch.long)
         self._layers = [_SlotLayer(self) for _ in range(layers)]
         super().__init__(layers=list(self._layers))
@@ -81,17 +84,41 @@ class SlotCache(Cache):
             rows: What is new, at most one row a slot, in the order of the slots.
             is_wanted: See `PackedPass`.
         """
-        self._grow(max(row.slot for row in rows) + 1, max(row.end for row in rows))
+        self.make_room(rows)
         numbers = torch.tensor(
             [
                 [token for row in rows for token in row.ids],
                 [position for row in rows for position in range(row.start, row.end)],
                 [row.slot for row in rows for _ in row.ids],
             ],
-            device=self._device,
+            device=self.device,
         )
         self.positions, self.slot_index = numbers[1], numbers[2]
-        return PackedPass(numbers[:1], numbers[1:2], numbers[2], tuple(self._segments(rows)), is_wanted)
+        return PackedPass(numbers[:1], numbers[1:2], tuple(self._segments(rows)), is_wanted)
+
+    def make_room(self, rows: Sequence[SlotRow]) -> None:
+        """Grow so that these rows fit."""
+        self._grow(max(row.slot for row in rows) + 1, max(row.end for row in rows))
+
+    def prepare_fixed(self, numbers: torch.Tensor, slots: slice, length: int) -> PackedPass:
+        """Plan a forward pass over equally many tokens of adjacent slots whose numbers may change between its runs.
+
+        Args:
+            numbers: (3, T): ids, positions and slots of the tokens, slot after slot. The position `spare` is for tokens
+                that fill up a row: nobody sees what stands there.
+            slots: The slots.
+            length: How many positions of each slot the tokens may see.
+        """
+        self.positions, self.slot_index = numbers[1], numbers[2]
+        keys = slice(0, length)
+        hidden = self._hidden(self.positions.view(slots.stop - slots.start, -1), keys)
+        part = Segment(slice(0, numbers.shape[1]), slots, keys, hidden)
+        return PackedPass(numbers[:1], numbers[1:2], (part,), lambda: True)
+
+    @property
+    def spare(self) -> int:
+        """A position after all that any slot holds."""
+        return self.length
 
     def copy_prefix(self, placement: Placement) -> None:
         """Give a slot the cached tokens of another."""
@@ -108,13 +135,14 @@ class SlotCache(Cache):
             first, length = 0, max(row.end for row in group)
             if self._window is not None:
                 first = max(0, min(row.start for row in group) + 1 - self._window)
+            tokens, keys = slice(token, token + new * len(group)), slice(first, length)
             yield Segment(
-                tokens=slice(token, token + new * len(group)),
+                tokens,
                 slots=slice(group[0].slot, group[-1].slot + 1),
-                keys=slice(first, length),
-                hidden=self._hidden(group, slice(first, length)),
+                keys=keys,
+                hidden=None if len(group) == new == 1 else self._hidden(self.positions[tokens].view(-1, new), keys),
             )
-            token += new * len(group)
+            token = tokens.stop
 
     def _joined(self, rows: Sequence[SlotRow]) -> list[list[SlotRow]]:
         """Split rows into runs of adjacent slots with equally many new tokens."""
@@ -126,35 +154,35 @@ class SlotCache(Cache):
             for _, run in groupby(numbered, lambda item: (item[1].slot - item[0], len(item[1].ids)))
         ]
 
-    def _hidden(self, group: Sequence[SlotRow], seen: slice) -> torch.Tensor | None:
-        if len(group) == 1 and len(group[0].ids) == 1:
-            return None
-        start = torch.tensor([row.start for row in group], device=self._device)[:, None, None]
-        query = start + torch.arange(len(group[0].ids), device=self._device)[:, None]
-        key = torch.arange(seen.start, seen.stop, device=self._device)
+    def _hidden(self, positions: torch.Tensor, keys: slice) -> torch.Tensor:
+        """Say what tokens at these positions, (slots, new tokens), do not see; see `Segment`."""
+        query = positions[..., None]
+        key = torch.arange(keys.start, keys.stop, device=self.device)
         is_hidden = key > query
         if self._window is not None:
             is_hidden |= key <= query - self._window
-        return torch.zeros(is_hidden.shape, dtype=self._dtype, device=self._device).masked_fill_(
-            is_hidden, float("-inf")
-        )[:, None]
+        hidden = torch.zeros(is_hidden.shape, dtype=self._dtype, device=self.device)
+        return hidden.masked_fill_(is_hidden, float("-inf"))[:, None]
 
     def reshape(self, rows: Sequence[int], length: int) -> None:
         """Keep some slots only, in this order, of a new length; the others' memory is free afterwards."""
         for layer in self._layers:
             layer.reshape(rows, length)
         self.slots, self.length = len(rows), length
+        self.moves += 1
 
     def clear(self) -> None:
         """Forget all slots."""
         for layer in self._layers:
             layer.clear()
         self.slots = self.length = 0
+        self.moves += 1
 
     def _grow(self, slots: int, length: int) -> None:
         wanted = rounded(length)
         if slots <= self.slots and wanted <= self.length:
             return
+        self.moves += 1
         slots = max(slots, self.slots)
         if wanted > self.length:
             # By half at least, so that a growing conversation is copied a bounded number of times; if memory allows.
@@ -167,7 +195,7 @@ class SlotCache(Cache):
 
 
 class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # the base class registers its subclasses
-    """Keys and values of one layer, (slots, heads, length, head width)."""
+    """Keys and values of one layer, (slots, heads, length and the spare position, head width)."""
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -178,7 +206,7 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # the base c
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         self.keys, self.values = (
-            new.new_zeros(self._owner.slots, new.shape[1], self._owner.length, new.shape[3])
+            new.new_zeros(self._owner.slots, new.shape[1], self._owner.length + _SPARE, new.shape[3])
             for new in (key_states, value_states)
         )
         self.is_initialized = True
@@ -200,12 +228,11 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # the base c
 
     def resize(self, slots: int, length: int) -> None:
         if self.is_initialized:
-            self.keys, self.values = _resized(self.keys, slots, length), _resized(self.values, slots, length)
+            self.keys, self.values = (_resized(kept, slots, length + _SPARE) for kept in (self.keys, self.values))
 
     def reshape(self, rows: Sequence[int], length: int) -> None:
         if self.is_initialized:
-            self.keys = _reshaped(self.keys, rows, length)
-            self.values = _reshaped(self.values, rows, length)
+            self.keys, self.values = (_reshaped(kept, rows, length + _SPARE) for kept in (self.keys, self.values))
 
     def clear(self) -> None:
         self.is_initialized = False
