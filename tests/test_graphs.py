@@ -55,7 +55,7 @@ def counts(monkeypatch):
         return replay
 
     monkeypatch.setattr(SlotCache, "prepare_fixed", noted)
-    monkeypatch.setattr(graphs, "cuda_capture", lambda: capture)
+    monkeypatch.setattr(graphs, "cuda_capture", lambda _: capture)
     return counted
 
 
@@ -182,7 +182,7 @@ def test_where_capturing_fails_decoding_goes_on_without_and_says_so_once(monkeyp
     def fail():
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(graphs, "cuda_capture", lambda: lambda compute: fail())
+    monkeypatch.setattr(graphs, "cuda_capture", lambda _: lambda compute: fail())
     fixed, _ = filled([40])
     rows = [SlotRow(0, 40, (600,))]
     with warnings.catch_warnings(record=True) as caught:
@@ -201,7 +201,7 @@ def test_memory_that_runs_out_while_capturing_is_no_reason_to_give_up(monkeypatc
             raise error
         return compute
 
-    monkeypatch.setattr(graphs, "cuda_capture", lambda: capture)
+    monkeypatch.setattr(graphs, "cuda_capture", lambda _: capture)
     fixed, packed = filled([40])
     rows = [SlotRow(0, 40, (600,))]
     with pytest.raises(torch.OutOfMemoryError):

@@ -49,7 +49,7 @@ class _Graph:
     replay: Callable[[], torch.Tensor]
 
 
-def cuda_capture() -> Capture:
+def cuda_capture(device: torch.device) -> Capture:
     """Return what runs a computation once, captures it and returns its replay; a replay overwrites earlier results.
 
     All graphs that it makes share the memory of their intermediate results.
@@ -57,18 +57,20 @@ def cuda_capture() -> Capture:
     pool = torch.cuda.graph_pool_handle()
 
     def capture(compute: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            compute()  # libraries set themselves up in the first run, which no graph may contain
-        torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        # Other engines of this process may use the GPU meanwhile.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            result = compute()
+        with torch.cuda.device(device):
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                compute()  # libraries set themselves up in the first run, which no graph may contain
+            torch.cuda.current_stream().wait_stream(side)
+            # Other engines of this process may use the GPU meanwhile.
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                result = compute()
 
         def replay() -> torch.Tensor:
-            graph.replay()
+            with torch.cuda.device(device):
+                graph.replay()
             return result
 
         return replay
@@ -161,7 +163,7 @@ class FixedPasses:
         slots = slice(shape.first, shape.first + shape.slots)
         each = [slot for slot in range(slots.start, slots.stop) for _ in range(shape.new)]
         numbers = torch.tensor([*self._numbers(shape, rows), each], device=self._cache.device)
-        self._capture = self._capture or cuda_capture()
+        self._capture = self._capture or cuda_capture(self._cache.device)
         try:
             replay = self._capture(lambda: self._forward(numbers, slots, shape.length))
         except torch.OutOfMemoryError:
