@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hermes_runtime.engines.base import GenerationRequest, SamplingParams
 from hermes_runtime.engines.local import graphs
 from hermes_runtime.engines.local.attention import use_slot_attention
+from hermes_runtime.engines.local.costs import PassCosts
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.engines.local.graphs import FixedPasses
@@ -245,3 +246,15 @@ def test_long_answers_are_decoded_by_replay(fixed_everywhere, oracle, mistral_to
         engine.close()
     assert fixed_everywhere["replays"] > (10 if draft else 200)
     assert fixed_everywhere["captures"] < 12
+
+
+def test_what_a_capture_takes_is_no_cost_of_passes(fixed_everywhere, mistral_tokenizer, monkeypatch):
+    noted = Counter()
+    monkeypatch.setattr(PassCosts, "note", lambda *_: noted.update(["notes"]))
+    engine = LocalEngine(small_checkpoint(mistral_tokenizer), limits=EngineLimits(draft=0))
+    try:
+        ids = ids_of(engine.submit(GenerationRequest((1, 600), SamplingParams(temperature=0.0), max_tokens=20)))
+    finally:
+        engine.close()
+    assert fixed_everywhere["captures"] == 1
+    assert noted["notes"] == len(ids) - 1

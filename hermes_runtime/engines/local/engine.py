@@ -308,7 +308,8 @@ class LocalEngine:
         else:
             for step, rows in zip(steps, logits, strict=True):
                 self._advance(step, rows)
-            self._costs.note(sum(len(step.row.ids) for step in steps), time.perf_counter() - start)
+            if self._fixed is None or not self._fixed.has_captured:
+                self._costs.note(sum(len(step.row.ids) for step in steps), time.perf_counter() - start)
             return
         if isinstance(failure, DeviceMemoryError) and not is_retry:
             self._cache.tokens = max(int(self._cache.tokens * _LESS), self._least_tokens)

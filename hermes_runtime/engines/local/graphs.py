@@ -81,6 +81,9 @@ def cuda_capture(device: torch.device) -> Capture:
 class FixedPasses:
     """Runs passes in fixed shapes, where that pays.
 
+    Attributes:
+        has_captured: The last pass was captured, which took longer than it ever will again.
+
     Args:
         cache: Of the engine.
         forward: Computes the logits (T, columns) of all tokens: given the numbers of `SlotCache.prepare_fixed`, the
@@ -97,6 +100,7 @@ class FixedPasses:
         self._met: Counter[FixedShape] = Counter()
         self._moves = 0
         self._is_broken = False
+        self.has_captured = False
 
     def run(self, rows: Sequence[SlotRow], kept: Sequence[int]) -> torch.Tensor | None:
         """Compute a pass.
@@ -108,6 +112,7 @@ class FixedPasses:
         Returns:
             (len(kept), columns), the logits; None where a packed pass serves better, or must.
         """
+        self.has_captured = False
         if self._is_broken:
             return None
         self._cache.make_room(rows)
@@ -163,6 +168,7 @@ class FixedPasses:
         slots = slice(shape.first, shape.first + shape.slots)
         each = [slot for slot in range(slots.start, slots.stop) for _ in range(shape.new)]
         numbers = torch.tensor([*self._numbers(shape, rows), each], device=self._cache.device)
+        self.has_captured = True
         self._capture = self._capture or cuda_capture(self._cache.device)
         try:
             replay = self._capture(lambda: self._forward(numbers, slots, shape.length))
