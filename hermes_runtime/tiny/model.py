@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +13,48 @@ from torch.nn import functional as F  # noqa: N812  (the name that torch's own d
 GROUP = 128
 
 
+class Batch(NamedTuple):
+    """What a step of training learns from.
+
+    Attributes:
+        ids: [batch, tokens], padded at the end.
+        rows: [positions], indices into the flattened ids whose next token counts.
+        targets: [positions], those next tokens.
+        weights: [positions], how much each counts.
+        described: [batch, tokens], the number of the tool that a token describes, -1 for none.
+        starts: [batch, tokens], whether a tool's description, or the whole prompt, begins there.
+        counting: [positions], indices into the flattened ids of tokens from which the starts shall be looked at.
+        guided: [guides], indices into the flattened ids of the tokens of calls from which guided heads shall look.
+        asked: [guides, tokens], whether each is a word of the question that tells which tool is meant.
+        called: [guides], the number of the tool that is called.
+    """
+
+    ids: Tensor
+    rows: Tensor
+    targets: Tensor
+    weights: Tensor
+    described: Tensor
+    starts: Tensor
+    counting: Tensor
+    guided: Tensor
+    asked: Tensor
+    called: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Sizes of the model. `hidden` and `feed_forward` are multiples of the quantization group."""
+    """Sizes of the model. `hidden` and `feed_forward` are multiples of the quantization group.
+
+    `guided` names the layers whose first heads are taught where to look; `tools` is how many there may be.
+    """
 
     vocabulary: int
-    layers: int = 5
+    layers: int = 7
     hidden: int = 256
     heads: int = 4
     feed_forward: int = 512
+    guided: tuple[int, int] = (2, 3)
+    tools: int = 4
     rope_theta: float = 10000.0
     norm_epsilon: float = 1e-5
 
@@ -51,7 +84,14 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class TinyMistral(nn.Module):
     """Mistral's arithmetic on stacked weights.
 
-    `qkv` is [layers, 3, h, h], `out` [layers, h, h], `gate_up` [layers, 2, f, h], `down` [layers, h, f].
+    `qkv` is [layers, 3, h, h], `out` [layers, h, h], `gate_up` [layers, 2, f, h], `down` [layers, h, f]; `numbers`
+    [2, tools, h] is for training only.
+
+    The arguments of a call stand before its name, so the tool must be known before the first argument is chosen. The
+    loss of the text says so only through the names of arguments: left alone, a model guesses these by the type of a
+    value. It is therefore taught the way: where a call begins, the first head of one layer looks at the words of the
+    question that tell the tool, that of the next at the tool's description, whose tokens know by then which number
+    their tool has, having looked at where descriptions begin; from there on the call knows it too.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -64,29 +104,52 @@ class TinyMistral(nn.Module):
         self.gate_up = nn.Parameter(torch.randn(layers, 2, feed_forward, hidden) * hidden**-0.5)
         self.down = nn.Parameter(torch.zeros(layers, hidden, feed_forward))
         self.norms = nn.Parameter(torch.ones(2 * layers + 1, hidden))
+        self.numbers = nn.Parameter(torch.zeros(2, shape.tools, hidden))
 
     def matrices(self) -> list[nn.Parameter]:
         """The weights that get quantized."""
         return [self.qkv, self.out, self.gate_up, self.down]
 
-    def forward(
-        self, ids: Tensor, rows: Tensor, targets: Tensor, weights: Tensor, quantized: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Return the weighted sum of losses and the unweighted loss of every selected position.
+    def forward(self, batch: Batch, quantized: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the weighted mean of losses, the unweighted loss of every position, and the mean loss of the guidance.
 
         Args:
-            ids: [batch, tokens], padded at the end.
-            rows: [positions], indices into the flattened ids whose next token counts.
-            targets: [positions], those next tokens.
-            weights: [positions], how much each counts.
+            batch: What to learn from.
             quantized: Round the matrices to 4 bits.
         """
-        hidden = self.hidden(ids, quantized).flatten(0, 1)[rows]
-        losses = F.cross_entropy(hidden @ self.embedding.T, targets, reduction="none")
-        return (losses * weights).sum() / weights.sum(), losses
+        guidance: list[Tensor] = []
+        question, tool = self.shape.guided
 
-    def hidden(self, ids: Tensor, quantized: bool = False) -> Tensor:
-        """Return the normalized final states [batch, tokens, hidden]."""
+        def guide(layer: int, query: Tensor, key: Tensor, x: Tensor) -> None:
+            if layer == question:
+                guidance.append(looking_loss(query, key, batch.guided, batch.asked))
+                starts = batch.starts[batch.counting // x.shape[1]]
+                guidance.append(looking_loss(query, key, batch.counting, starts))
+                is_described = batch.described >= 0
+                guidance.append(self.numbering_loss(0, x[is_described], batch.described[is_described]))
+            elif layer == tool:
+                right = batch.described[batch.guided // x.shape[1]] == batch.called[:, None]
+                guidance.append(looking_loss(query, key, batch.guided, right))
+                guidance.append(self.numbering_loss(1, x.flatten(0, 1)[batch.guided], batch.called))
+
+        hidden = self.hidden(batch.ids, quantized, guide)
+        losses = F.cross_entropy(hidden.flatten(0, 1)[batch.rows] @ self.embedding.T, batch.targets, reduction="none")
+        weighted = (losses * batch.weights).sum() / batch.weights.sum()
+        return weighted, losses, torch.stack(guidance).mean()
+
+    def numbering_loss(self, reader: int, x: Tensor, numbers: Tensor) -> Tensor:
+        """Return the mean surprise at the numbers of tools, read linearly from states [positions, hidden]."""
+        scores = normalized(x, self.shape.norm_epsilon) @ self.numbers[reader].T
+        return F.cross_entropy(scores, numbers, reduction="sum") / max(1, len(numbers))
+
+    def hidden(
+        self, ids: Tensor, quantized: bool = False, guide: Callable[[int, Tensor, Tensor, Tensor], None] | None = None
+    ) -> Tensor:
+        """Return the normalized final states [batch, tokens, hidden].
+
+        `guide` is given for each layer its number, queries and keys [batch, tokens, head] of its first head, and the
+        states that it returns.
+        """
         shape = self.shape
         tokens = ids.shape[1]
         head = shape.hidden // shape.heads
@@ -98,16 +161,44 @@ class TinyMistral(nn.Module):
         for layer in range(shape.layers):
             qkv = self.norm(x, 2 * layer) @ convert(self.qkv[layer]).flatten(0, 1).T
             q, k, v = (part.view(*ids.shape, shape.heads, head).transpose(1, 2) for part in qkv.chunk(3, -1))
-            attended = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=True)
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+            attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             mixed = attended.transpose(1, 2).flatten(2)
             x = x + mixed @ convert(self.out[layer]).T
             gate, up = (self.norm(x, 2 * layer + 1) @ convert(self.gate_up[layer]).flatten(0, 1).T).chunk(2, -1)
             x = x + (F.silu(gate) * up) @ convert(self.down[layer]).T
+            if guide:
+                guide(layer, q[:, 0], k[:, 0], x)
         return self.norm(x, 2 * shape.layers)
 
     def norm(self, x: Tensor, index: int) -> Tensor:
         """Apply the RMS norm of that index."""
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.shape.norm_epsilon) * self.norms[index]
+        return normalized(x, self.shape.norm_epsilon) * self.norms[index]
+
+
+def normalized(x: Tensor, epsilon: float) -> Tensor:
+    """Divide by the root of the mean square."""
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + epsilon)
+
+
+def looking_loss(query: Tensor, key: Tensor, guided: Tensor, right: Tensor) -> Tensor:
+    """Return the mean surprise at where a head looks, over the tokens that have something right to look at.
+
+    Args:
+        query: [batch, tokens, head].
+        key: As `query`.
+        guided: See `Batch`.
+        right: [guides, tokens], what shall be looked at.
+    """
+    tokens = query.shape[1]
+    taught = right.any(-1)
+    right, guided = right[taught], guided[taught]
+    scores = torch.einsum("nh,nth->nt", query.flatten(0, 1)[guided], key[guided // tokens]) * query.shape[-1] ** -0.5
+    later = torch.arange(tokens, device=key.device) > (guided % tokens)[:, None]
+    scores = scores.masked_fill(later, -torch.inf)
+    losses = scores.logsumexp(-1) - scores.masked_fill(~right, -torch.inf).logsumexp(-1)
+    mean: Tensor = losses.sum() / max(1, len(losses))
+    return mean
 
 
 class Muon(torch.optim.Optimizer):

@@ -22,6 +22,8 @@ from hermes_runtime.tiny.conversations import Conversation, conversations
 BASE_VOCABULARY = 2048
 CONTEXT_WINDOW = 8192
 UNKNOWN, BEGIN, END, TURN_END, TURN_START = SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<|im_end|>", "<|im_start|>")
+TOOL_START, CALL_START = "{'type': 'function', 'function': {'name': '", "<tool_call>\n"
+NAME_STARTS = ("}, 'name': '", '}, "name": "')
 
 _ALONE = r"\-#@/$%+*=~^&\\|<>_"
 _PIECES = rf"\p{{Lu}}?\p{{Ll}}+|\p{{Lu}}+(?!\p{{Ll}})|\p{{L}}|\p{{N}}|[{_ALONE}]|[^\p{{L}}\p{{N}}{_ALONE}]+"
@@ -39,7 +41,7 @@ def fixed_phrases() -> list[str]:
     preamble = re.findall(r"[^.]+?(?:\. |: <tools> )", card.before_tools)
     ending = re.split(r"(?<=make: )|(?<=follows:\n)", card.after_tools)
     python = [
-        *("{'type': 'function', 'function': {'name': '", "', 'description': '", "', 'parameters': {'properties': {"),
+        *(TOOL_START, "', 'description': '", "', 'parameters': {'properties': {"),
         *("', 'parameters': {'type': 'object', 'properties': {", "\", 'parameters': {'properties': {", "'required': ["),
         *(
             "}, 'required': ['",
@@ -63,7 +65,7 @@ def fixed_phrases() -> list[str]:
         *(f"'type': '{kind}'" for kind in _TYPES),
         *(") -> str\\n", ") -> dict\\n", ") -> int\\n", ") -> float\\n", "\\n\\n    Args:", "\\n        "),
     ]
-    calls = ["<tool_call>\n", "\n</tool_call>", "{'arguments': {", '{"arguments": {', "}, 'name': '", '}, "name": "']
+    calls = [CALL_START, "\n</tool_call>", "{'arguments': {", '{"arguments": {', *NAME_STARTS]
     results = ['<tool_response>\n{"name": "', '", "content": ', "}\n</tool_response>\n"]
     json_mode = [
         *card.schema_prompt({"?": 0}).split('{"?": 0}'),

@@ -18,26 +18,27 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, distributed, multiprocessing
+from torch import distributed, multiprocessing
 
 from hermes_runtime.tiny.conversations import make_conversation
 from hermes_runtime.tiny.dataset import Example, make_example
-from hermes_runtime.tiny.model import Muon, Shape, TinyMistral
+from hermes_runtime.tiny.model import Batch, Muon, Shape, TinyMistral
 from hermes_runtime.tiny.tokenizer import build_tokenizer, save_tokenizer
 
 LONGEST = 1024
 TOKENS_PER_STEP = 5120
 POSITIONS = 2304
 CONTEXT_WEIGHT, LATE_CONTEXT_WEIGHT = 0.1, 0.005
-DRILL = 0.35
+GUIDE_WEIGHT = 2.0
+DECISION_WEIGHT = 8.0
+COUNTED = 6
+DRILL = 0.3
 POOL = 600
 QUANTIZED_SHARE = 0.16
 MATRIX_RATE, OTHER_RATE = 0.02, 0.003
 WARM_UP_STEPS, DECAY_SHARE = 50, 0.85
 EASY_LOSS, HARD_LOSS = 1.2, 0.35
 SAVE_SECONDS = 180
-
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(slots=True)
@@ -48,30 +49,51 @@ class Progress:
     step: int = 0
     seen: int = 0
     loss: float = 3.0
+    guide_loss: float = 1.0
     difficulty: float = 0.0
 
 
 def make_batch(examples: list[Example], rng: random.Random, positions: int, context_weight: float) -> Batch:
-    """Return ids [batch, tokens], and rows, targets and weights of exactly `positions` positions.
+    """Return examples as a batch of exactly `positions` positions.
 
-    Every token that the model has to write counts 1; the room left over is filled with random other tokens, which count
-    `context_weight`: guessing what stands in a prompt teaches copying too.
+    Every token that the model has to write counts 1, and `DECISION_WEIGHT` where a tool or its first argument is
+    chosen; the room left over is filled with random other tokens, which count `context_weight`: guessing what stands in
+    a prompt teaches copying too.
     """
     tokens = max(len(example.ids) for example in examples)
     ids = torch.zeros(len(examples), tokens, dtype=torch.long)
+    described = torch.full_like(ids, -1)
+    starts = torch.zeros_like(ids, dtype=torch.bool)
+    starts[:, 0] = True
+    counting: list[int] = []
+    guided: list[int] = []
+    called: list[int] = []
+    asked = torch.zeros(sum(len(example.guides) for example in examples), tokens, dtype=torch.bool)
     wanted: list[tuple[int, int]] = []
     context: list[tuple[int, int]] = []
     for row, example in enumerate(examples):
         ids[row, : len(example.ids)] = torch.tensor(example.ids)
+        for number, description in enumerate(example.tools):
+            described[row, description.start : description.stop] = number
+            starts[row, description.start] = True
+            counting += [row * tokens + place for place in rng.choices(description, k=COUNTED)]
+        for guide in example.guides:
+            asked[len(guided), guide.asked] = True
+            guided.append(row * tokens + guide.position)
+            called.append(guide.tool)
         for position, target in enumerate(example.ids[1:]):
             (wanted if example.is_target[position + 1] else context).append((row * tokens + position, target))
     rng.shuffle(wanted)
     rng.shuffle(context)
     wanted = wanted[:positions]
     chosen = (wanted + context)[:positions]
-    weights = [1.0] * len(wanted) + [context_weight] * (len(chosen) - len(wanted))
-    rows, targets = zip(*chosen, strict=True)
-    return ids, torch.tensor(rows), torch.tensor(targets), torch.tensor(weights)
+    decisions = set(guided)
+    weights = [DECISION_WEIGHT if place in decisions else 1.0 for place, _ in wanted]
+    weights += [context_weight] * (len(chosen) - len(wanted))
+    rows, targets = torch.tensor(chosen).T
+    places, tools = torch.tensor([guided, called], dtype=torch.long)
+    counts = torch.tensor(counting, dtype=torch.long)
+    return Batch(ids, rows, targets, torch.tensor(weights), described, starts, counts, places, asked, tools)
 
 
 def batches(tokenizer: Any, seed: int, difficulty: Synchronized[float], parts: int) -> Iterator[list[Batch]]:
@@ -143,28 +165,31 @@ def _learn(
     saved_at = time.monotonic()
     share = progress.seconds / (minutes * 60)
     while share < 1:
-        ids, rows, targets, weights = (torch.from_numpy(part) for part in queue.get())
+        batch = Batch(*(torch.from_numpy(part) for part in queue.get()))
         factor = min(1.0, (progress.step + 1) / WARM_UP_STEPS) * min(1.0, (1 - share) / DECAY_SHARE)
         for optimizer, rate in zip(optimizers, (MATRIX_RATE, OTHER_RATE), strict=True):
             optimizer.param_groups[0]["lr"] = rate * factor
-        loss, losses = model(ids, rows, targets, weights, share > 1 - QUANTIZED_SHARE)
-        loss.backward()
-        written = losses.detach()[weights == 1].mean().item()
+        loss, losses, misguided = model(batch, share > 1 - QUANTIZED_SHARE)
+        (loss + GUIDE_WEIGHT * misguided).backward()
+        written = losses.detach()[batch.weights >= 1].mean().item()
         elapsed = time.monotonic() - begun
         # The first process's clock and everyone's loss travel with the gradients, so that all agree when to stop.
-        notes = torch.tensor([elapsed if rank == 0 else 0.0, written / parts, float(ids.numel())])
+        notes = torch.tensor(
+            [elapsed if rank == 0 else 0.0, written / parts, misguided.item() / parts, float(batch.ids.numel())]
+        )
         flat = torch.cat([*(p.grad.flatten() / parts for p in parameters if p.grad is not None), notes])
         distributed.all_reduce(flat)
-        *gradients, notes = torch.split(flat, [*(p.numel() for p in parameters), 3])
+        *gradients, notes = torch.split(flat, [*(p.numel() for p in parameters), 4])
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient.view_as(parameter)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        progress.seconds, written, tokens = notes.tolist()
+        progress.seconds, written, looked, tokens = notes.tolist()
         share = progress.seconds / (minutes * 60)
         progress.loss += (written - progress.loss) * 0.03
+        progress.guide_loss += (looked - progress.guide_loss) * 0.03
         progress.step += 1
         progress.seen += int(tokens)
         # By loss and not by the clock: hard prompts before copying has been learned only slow it down.
