@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -309,17 +310,20 @@ async def test_agents_of_both_frameworks_run_over_a_server(as_vllm):
     assert len(server.bodies) >= 4
 
 
+def doctor_on(server):
+    """What `hermes doctor` prints about a server, which is then closed."""
+    with closing(server):
+        result = CliRunner().invoke(app, ["doctor", "--base-url", server.url])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
 @pytest.mark.parametrize(("abilities", "said"), [(VLLM, "vLLM"), (TEXT_ONLY, "LM Studio")])
 def test_doctor_tells_what_a_server_can_do(local, abilities, said):
-    server = CompletionServer(local, abilities)
-    try:
-        result = CliRunner().invoke(app, ["doctor", "--base-url", server.url])
-    finally:
-        server.close()
-    assert result.exit_code == 0, result.output
-    assert said in result.output
-    assert "8192" in result.output
-    assert ("✗" in result.output) is (abilities is TEXT_ONLY)
+    told = doctor_on(CompletionServer(local, abilities))
+    assert said in told
+    assert "8192" in told
+    assert ("✗" in told) is (abilities is TEXT_ONLY)
 
 
 def test_doctor_says_that_nobody_answers():

@@ -9,9 +9,7 @@ import socket
 import threading
 
 import pytest
-from typer.testing import CliRunner
 
-from hermes_runtime.cli.app import app
 from hermes_runtime.engines.base import GenerationRequest, Usage
 from hermes_runtime.engines.server.engine import ServerEngine
 from hermes_runtime.engines.vocabulary import load_vocabulary
@@ -26,6 +24,7 @@ from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec, User
 from hermes_runtime.turn import Turn, TurnRequest
 from tests.faulty_server import FaultyServer, event
+from tests.test_server_engine import doctor_on
 
 HELLO, WORLD = "Hello", " world."
 TOOL = ToolSpec("f", "", {"type": "object", "properties": {"n": {"type": "integer", "minimum": 5}}, "required": ["n"]})
@@ -476,10 +475,4 @@ def test_what_gbnf_leaves_out_is_checked_and_asked_for_again(open_engine, vocabu
     [("llamacpp", ("grammar",), "GBNF"), ("vllm", ("structured_outputs",), "Lark"), ("vllm", (), "max_repairs")],
 )
 def test_doctor_tells_the_language_of_grammars(answer_well, owner, grammars, said):
-    server = FaultyServer([answer_well], owner=owner, grammars=grammars)
-    try:
-        result = CliRunner().invoke(app, ["doctor", "--base-url", server.url])
-    finally:
-        server.close()
-    assert result.exit_code == 0, result.output
-    assert said in result.output
+    assert said in doctor_on(FaultyServer([answer_well], owner=owner, grammars=grammars))

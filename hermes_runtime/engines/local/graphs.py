@@ -42,6 +42,10 @@ class FixedShape(NamedTuple):
     new: int
     length: int
 
+    def start_of(self, row: SlotRow) -> int:
+        """Return which token of the pass is the first of a row."""
+        return (row.slot - self.first) * self.new
+
 
 @dataclass(slots=True)
 class _Graph:
@@ -128,7 +132,7 @@ class FixedPasses:
         self._graphs.move_to_end(shape)
         graph.numbers[:2].copy_(torch.tensor(self._numbers(shape, rows)), non_blocking=True)
         logits = graph.replay()
-        places = [(row.slot - shape.first) * shape.new + place for row in rows for place in range(len(row.ids))]
+        places = [shape.start_of(row) + place for row in rows for place in range(len(row.ids))]
         return logits[torch.tensor([places[token] for token in kept], device=logits.device)]
 
     def forget(self) -> None:
@@ -156,7 +160,7 @@ class FixedPasses:
         ids = [0] * (shape.slots * shape.new)
         positions = [self._cache.spare] * len(ids)
         for row in rows:
-            start = (row.slot - shape.first) * shape.new
+            start = shape.start_of(row)
             ids[start : start + len(row.ids)] = row.ids
             positions[start : start + len(row.ids)] = range(row.start, row.end)
         return ids, positions
