@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 LLAMA := .venv-llama
+LLAMA_CPP_PYTHON := llama-cpp-python==0.3.36
 LANGCHAIN_PEERS := .venv-langchain-peers
 LLAMA_INDEX_PEERS := .venv-llama-index-peers
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -55,8 +56,8 @@ soak: $(VENV)/.installed-dev ## Run 2,000 mixed requests from threads and tasks,
 test-vllm: $(VLLM)/.installed ## Run a real vLLM, in process and as a server, in an environment of its own
 	@$(VLLM)/bin/python -m pytest tests/test_vllm_real.py
 
-test-llama-cpp: $(VENV)/.installed-dev $(LLAMA)/.installed ## Run a real llama.cpp server, in an environment of its own
-	@LLAMA_CPP_PYTHON=$(LLAMA)/bin/python $(BIN)/python -m pytest tests/test_server_llama_cpp.py
+test-llama-cpp: $(VENV)/.installed-dev $(LLAMA)/.installed ## Run real llama.cpp servers, in an environment of their own
+	@LLAMA_CPP=$(LLAMA) $(BIN)/python -m pytest tests/test_server_llama_cpp.py
 
 langchain-table: $(LANGCHAIN_PEERS)/.installed ## Compare ChatHermes with other chat models; writes docs/langchain.md
 	@$(LANGCHAIN_PEERS)/bin/python -m benchmarks.peers.langchain_table
@@ -96,11 +97,21 @@ $(VLLM)/.installed: $(REQUIREMENTS)
 	@$(VLLM)/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
 	@touch $@
 
-# Built from source, which takes ten minutes.
+# Built from source, which takes a quarter of an hour: llama.cpp's own server and llama-cpp-python's, from the sources
+# that the latter brings along. It expects the libraries in its own folder.
 $(LLAMA)/.installed:
 	@echo "Building llama.cpp into $(LLAMA)"
 	@$(PYTHON) -m venv $(LLAMA)
-	@$(LLAMA)/bin/python -m pip install -qq 'llama-cpp-python[server]>=0.3.16' gguf
+	@$(LLAMA)/bin/python -m pip install -qq cmake ninja gguf
+	@$(LLAMA)/bin/python -m pip download -qq --no-deps --no-binary llama-cpp-python -d $(LLAMA)/source $(LLAMA_CPP_PYTHON)
+	@tar -xzf $(LLAMA)/source/llama_cpp_python-*.tar.gz -C $(LLAMA)/source --strip-components 1
+	@$(LLAMA)/bin/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(LLAMA)/bin/ninja) -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS=-w -DCMAKE_CXX_FLAGS=-w \
+		-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF \
+		-S $(LLAMA)/source/vendor/llama.cpp -B $(LLAMA)/build --log-level=ERROR
+	@$(LLAMA)/bin/cmake --build $(LLAMA)/build --target llama-server
+	@CMAKE_ARGS=-DLLAMA_BUILD=OFF $(LLAMA)/bin/python -m pip install -qq "$(LLAMA)/source[server]"
+	@ln -sfn $(abspath $(LLAMA)/build/bin) "$$($(LLAMA)/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')/llama_cpp/lib"
+	@ln -sfn $(abspath $(LLAMA)/build/bin/llama-server) $(LLAMA)/bin/llama-server
 	@touch $@
 
 $(LANGCHAIN_PEERS)/.installed: $(REQUIREMENTS)

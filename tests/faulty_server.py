@@ -178,6 +178,9 @@ class FaultyServer:
         prompt = body["prompt"]
         if isinstance(prompt, list) and not self._takes_ids:
             return "422 Unprocessable Entity", {"detail": "prompt must be a string"}
+        if "json_schema" in body:
+            text = '"192.0.2.7"' if "grammar %llguidance" in self._grammars else '"one two'
+            return "200 OK", {"choices": [{"text": text, "finish_reason": "stop"}], "usage": {"prompt_tokens": 4}}
         if form := _form_of(body):
             self.tried.append(form)
             if self._refuses_grammars and form not in self._grammars:

@@ -29,7 +29,8 @@ def serve(command: Callable[[int], Sequence[object]], ready: str) -> Iterator[st
             said.extend(process.stdout)
             has_ended.set()
 
-        threading.Thread(target=listen, daemon=True).start()
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
         try:
             while not has_ended.wait(0.5):
                 with suppress(OSError), urllib.request.urlopen(address + ready, timeout=30):
@@ -39,3 +40,4 @@ def serve(command: Callable[[int], Sequence[object]], ready: str) -> Iterator[st
             yield address
         finally:
             process.terminate()
+            listener.join()

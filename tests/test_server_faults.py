@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from hermes_runtime.engines.base import GenerationRequest, Usage
+from hermes_runtime.engines.base import GenerationRequest, SamplingParams, Usage
 from hermes_runtime.engines.server.engine import ServerEngine
 from hermes_runtime.engines.vocabulary import load_vocabulary
 from hermes_runtime.errors import (
@@ -351,22 +351,36 @@ def test_secrets_stay_in_their_header(open_engine, answer_well):
     assert "s3cret" not in repr(engine) + repr(vars(engine))
 
 
-def test_log_probabilities_come_without_ids_where_a_server_tells_them_so(open_engine):
-    top = [{"id": 9, "token": "Hi", "logprob": -0.1}, {"id": 8, "token": "Hey", "logprob": -0.2}]
-    said = {"content": [{"id": 8, "token": "Hey", "logprob": -0.2, "top_logprobs": top}]}
+@pytest.mark.parametrize("alternatives", [0, 1])
+def test_log_probabilities_come_without_ids_where_a_server_tells_them_so(open_engine, words, vocabulary, alternatives):
+    one, other = words[0][0], words[1][0]
+    # The text that llama.cpp tells is what it sends with a token, which may be nothing yet.
+    top = [{"id": other, "token": "", "logprob": -0.1}, {"id": one, "token": "", "logprob": -0.2}]
+    said = {"content": [{"id": one, "token": "", "logprob": -0.2, "top_logprobs": top}]}
 
     def act(reply):
         reply.head()
-        choice = {"index": 0, "text": "Hey", "logprobs": said, "finish_reason": "stop"}
+        choice = {"index": 0, "text": "", "logprobs": said, "finish_reason": "stop"}
         reply.send(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
         reply.end()
 
-    engine, _ = open_engine(act, owner="llamacpp", tells_ids=False)
+    engine, server = open_engine(act, owner="llamacpp", tells_ids=False)
     assert (engine.profile.kind, engine.profile.tells_logprobs, engine.profile.tells_ids) == ("llama.cpp", True, False)
-    deltas = list(engine.submit(ask(logprobs=1)))
+    deltas = list(engine.submit(ask(logprobs=alternatives)))
     found = deltas[0].logprobs[0]
-    assert (found.id, found.text, found.logprob, [other.id for other in found.top]) == (8, "Hey", -0.2, [9])
+    assert (found.id, found.text, found.logprob) == (one, vocabulary.tokenizer.decode([one]), -0.2)
+    assert [best.id for best in found.top] == [other][:alternatives]
     assert deltas[0].ids == ()
+    assert server.bodies[0]["logprobs"] == 1
+
+
+def test_llama_cpp_penalizes_whatever_came_before(open_engine, answer_well):
+    """Its own word for that, -1, was valid for years and is refused now."""
+    engine, server = open_engine(answer_well, owner="llamacpp")
+    request = ask(sampling=SamplingParams(repetition_penalty=1.2))
+    text_of(engine.submit(request))
+    assert server.bodies[0]["repeat_penalty"] == 1.2
+    assert server.bodies[0]["repeat_last_n"] == len(request.prompt_ids) + 50
 
 
 def test_a_forked_child_loses_its_streams_and_may_open_an_engine_of_its_own(open_engine, answer_well):
@@ -409,12 +423,13 @@ LARK_FORMS = ("structured_outputs", "ebnf %llguidance", "grammar %llguidance")
         ("sglang", ("ebnf %llguidance",), "ebnf %llguidance", ["ebnf %llguidance"]),
         ("sglang", ("ebnf",), "ebnf", ["ebnf %llguidance", "ebnf"]),
         ("llamacpp", ("grammar %llguidance", "grammar"), "grammar %llguidance", ["grammar %llguidance"]),
-        ("llamacpp", ("grammar",), "grammar", ["grammar %llguidance", "grammar"]),
+        # Without llguidance, a Lark grammar ends llama.cpp's process.
+        ("llamacpp", ("grammar",), "grammar", ["grammar"]),
         ("me", ("grammar",), "grammar", ["grammar"]),
         ("organization_owner", ("grammar",), None, []),
         ("vllm", (), None, ["structured_outputs"]),
         ("sglang", (), None, ["ebnf %llguidance", "ebnf"]),
-        ("llamacpp", (), None, ["grammar %llguidance", "grammar"]),
+        ("llamacpp", (), None, ["grammar"]),
         ("somebody", ("grammar",), "grammar", ["structured_outputs", "ebnf %llguidance", "ebnf", "grammar"]),
         (
             "somebody",

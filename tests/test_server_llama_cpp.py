@@ -1,5 +1,5 @@
-"""A real llama.cpp server that runs the embedded checkpoint; skipped without LLAMA_CPP_PYTHON (see
-`make test-llama-cpp`), the Python of an environment that has llama-cpp-python[server] and gguf.
+"""Real llama.cpp servers that run the embedded checkpoint, llama.cpp's own and llama-cpp-python's; skipped without
+LLAMA_CPP (see `make test-llama-cpp`), the environment in which both and gguf are.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ import json
 import os
 import re
 import subprocess
+import urllib.request
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,17 +22,18 @@ from hermes_runtime.engines.registry import load_engine
 from hermes_runtime.engines.server.engine import ServerEngine
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.grammar import build_grammar
-from hermes_runtime.messages import System, User
+from hermes_runtime.messages import Assistant, System, ToolResult, User
 from hermes_runtime.turn import TurnRequest, render
 from tests.dense_tiny import dense_tensors
 from tests.real_server import serve
 from tests.test_server_engine import ASK, INJECTION, REQUESTS, WEATHER, finish, spelled
 
-PYTHON = os.environ.get("LLAMA_CPP_PYTHON")
+PLACE = os.environ.get("LLAMA_CPP")
+PYTHON, LLAMA_SERVER = (Path(PLACE or "", "bin", name).absolute() for name in ("python", "llama-server"))
 WINDOW = 2048
 
 pytestmark = [
-    pytest.mark.skipif(PYTHON is None, reason="llama.cpp has an environment of its own"),
+    pytest.mark.skipif(PLACE is None, reason="llama.cpp has an environment of its own"),
     pytest.mark.timeout(600),
 ]
 
@@ -56,26 +59,58 @@ def weights(dense_tiny, tmp_path_factory):
     return folder / "tiny.gguf"
 
 
+def own_server(weights, port):
+    """llama.cpp's, with one slot."""
+    options = {"model": weights, "host": "127.0.0.1", "port": port, "ctx-size": WINDOW, "parallel": 1}
+    options |= {"cache-type-k": "f32", "cache-type-v": "f32"}
+    return [LLAMA_SERVER, "--metrics", *(part for key in options for part in (f"--{key}", options[key]))]
+
+
+def python_server(weights, port):
+    """llama-cpp-python's."""
+    options = {"model": weights, "host": "127.0.0.1", "port": port, "n_ctx": WINDOW, "type_k": 0, "type_v": 0}
+    return [PYTHON, "-m", "llama_cpp.server", *(part for key in options for part in (f"--{key}", options[key]))]
+
+
 @pytest.fixture(scope="module")
-def engine(dense_tiny, weights):
-    """The server engine over llama.cpp."""
-    options = {"model": weights, "host": "127.0.0.1", "n_ctx": WINDOW, "type_k": 0, "type_v": 0}
-    command = [PYTHON, "-m", "llama_cpp.server", *(part for key in options for part in (f"--{key}", options[key]))]
-    with serve(lambda port: [*command, "--port", port], "/v1/models") as address:
-        opened = ServerEngine(str(dense_tiny), base_url=address, context_window=WINDOW)
-        yield opened
-        opened.close()
+def own_address(weights):
+    with serve(lambda port: own_server(weights, port), "/health") as address:
+        yield address
 
 
-def test_it_is_known_for_what_it_is(engine):
-    profile = engine.profile
-    assert (profile.kind, profile.takes_ids, profile.tells_ids, profile.grammar) == (
-        "llama-cpp-python",
-        False,
-        False,
-        "grammar",
-    )
-    assert engine.grammar_language == "gbnf"
+@pytest.fixture(scope="module")
+def own(dense_tiny, own_address):
+    """The server engine over llama.cpp's server."""
+    with closing(ServerEngine(str(dense_tiny), base_url=own_address)) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def pythons(dense_tiny, weights):
+    """The server engine over llama-cpp-python's, which does not tell its window."""
+    with (
+        serve(lambda port: python_server(weights, port), "/v1/models") as address,
+        closing(ServerEngine(str(dense_tiny), base_url=address, context_window=WINDOW)) as engine,
+    ):
+        yield engine
+
+
+@pytest.fixture(params=["own", "pythons"])
+def engine(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_they_are_known_for_what_they_are(own, pythons):
+    found = [
+        (p.kind, p.takes_ids, p.tells_ids, p.grammar, p.tells_logprobs, p.context_window)
+        for p in (own.profile, pythons.profile)
+    ]
+    assert found == [
+        ("llama.cpp", True, False, "grammar", True, WINDOW),
+        ("llama-cpp-python", False, False, "grammar", False, None),
+    ]
+    assert own.grammar_language == pythons.grammar_language == "gbnf"
+    assert own.context_window == WINDOW
 
 
 @pytest.mark.parametrize("constrained", [True, False])
@@ -198,6 +233,42 @@ def test_stop_strings_and_limits_hold(local, engine):
         )
 
 
-def test_log_probabilities_are_refused(engine):
+def test_log_probabilities_are_told_or_refused(local, own, pythons):
+    for alternatives in (0, 3):
+        request = replace(ASK, logprobs=alternatives, max_tokens=30, constrained=False, stop=("name",))
+        _, here = finish(local, request)
+        _, there = finish(own, request)
+        assert [token.id for token in there.logprobs] == [token.id for token in here.logprobs[: len(there.logprobs)]]
+        assert len(here.logprobs) - len(there.logprobs) <= 1
+        for token, expected in zip(there.logprobs, here.logprobs, strict=False):
+            assert (token.text, token.logprob) == (expected.text, pytest.approx(expected.logprob, abs=1e-3))
+            assert {other.id for other in token.top} == {other.id for other in expected.top}
     with pytest.raises(InvalidRequestError, match="log-probabilities"):
-        finish(engine, replace(ASK, logprobs=1))
+        finish(pythons, replace(ASK, logprobs=1))
+
+
+def test_prompts_are_the_local_engines_and_a_conversation_is_computed_once(local, own):
+    request = replace(ASK, messages=[User("What is the weather in Quito?")])
+    _, result = finish(own, request)
+    assert result.usage.prompt_tokens == len(render(local, request).token_ids)
+    called = Assistant(result.content, result.tool_calls)
+    told = ToolResult(result.tool_calls[0].id, '{"temperature": 9}', "get_weather")
+    _, later = finish(own, replace(request, messages=[*request.messages, called, told]))
+    assert later.usage.cached_tokens >= result.usage.prompt_tokens
+
+
+def test_a_stream_that_is_left_ends_on_the_server(own, own_address):
+    def predicted():
+        with urllib.request.urlopen(own_address + "/metrics", timeout=30) as answer:
+            return int(re.search(r"^llamacpp:tokens_predicted_total (\d+)", answer.read().decode(), re.MULTILINE)[1])
+
+    before = predicted()
+    prompt = render(own, TurnRequest([User("Hello.")])).token_ids
+    stream = iter(own.submit(GenerationRequest(prompt, constraint='root ::= "a"+')))
+    while not next(stream).text:
+        pass
+    stream.close()
+    # There is one slot: while the first request goes on, the second has to wait.
+    _, result = finish(own, ASK)
+    assert result.tool_calls
+    assert predicted() - before < (own.context_window - len(prompt)) / 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
 from typing import Any
 
 from hermes_runtime.engines.base import GrammarLanguage
@@ -18,6 +20,8 @@ _PROBES: dict[GrammarLanguage, str] = {
 }
 _PROBE_ANSWER = "<probe>7"
 _PROBE_TOKENS = 24
+# What llguidance keeps of a schema, and llama.cpp's own conversion to GBNF leaves out.
+_ADDRESS = {"type": "string", "format": "ipv4"}
 _OWNERS: dict[str, Kind] = {
     "vllm": "vLLM",
     "sglang": "SGLang",
@@ -31,7 +35,6 @@ _FORMS_OF: dict[Kind, tuple[str, ...]] = {
     "llama.cpp": ("grammar %llguidance", "grammar"),
     "llama-cpp-python": ("grammar",),  # one that it cannot read ends its process
     "LM Studio": (),
-    # GBNF before Lark in the field where Lark may end a process.
     "unknown": ("structured_outputs", "ebnf %llguidance", "ebnf", "grammar", "grammar %llguidance"),
 }
 
@@ -175,6 +178,8 @@ def _labels_ids(logprobs: Any) -> bool:
 async def _grammar(client: Client, kind: Kind, base: Mapping[str, Any], prompt: str | list[int]) -> str | None:
     """Return the first form of a grammar that the server really keeps: one it does not know it may ignore."""
     for name in _FORMS_OF[kind]:
+        if name == "grammar %llguidance" and not await _has_llguidance(client, {**base, "prompt": prompt}):
+            continue
         form = GRAMMAR_FORMS[name]
         body = {**base, "prompt": prompt, "max_tokens": _PROBE_TOKENS, **form.fields(_PROBES[form.language])}
         try:
@@ -184,3 +189,17 @@ async def _grammar(client: Client, kind: Kind, base: Mapping[str, Any], prompt: 
         if _choice(answer).get("text") == _PROBE_ANSWER:
             return name
     return None
+
+
+async def _has_llguidance(client: Client, base: Mapping[str, Any]) -> bool:
+    """Return whether a llama.cpp was built with llguidance, which then reads its schemas.
+
+    A Lark grammar cannot be tried to find out: another build ends its process over one, at least up to its build 9994
+    (https://github.com/ggml-org/llama.cpp/issues/25960).
+    """
+    try:
+        answer = await client.post(COMPLETIONS, {**base, "max_tokens": _PROBE_TOKENS, "json_schema": _ADDRESS})
+        IPv4Address(str(json.loads(str(_choice(answer).get("text")))))
+    except (TransientServerError, InvalidRequestError, ValueError):
+        return False
+    return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -161,9 +162,9 @@ def request_body(
     if profile.kind == "vLLM":
         body["spaces_between_special_tokens"] = False
     if profile.kind == "llama.cpp":
-        body |= {"cache_prompt": True, "repeat_last_n": -1}
-    if request.logprobs is not None:
-        body |= {"logprobs": request.logprobs, "return_tokens_as_token_ids": True}
+        body |= {"cache_prompt": True, "repeat_last_n": len(request.prompt_ids) + max_tokens}
+    if request.logprobs is not None:  # of 0 alternatives, some servers tell nothing at all
+        body |= {"logprobs": max(1, request.logprobs), "return_tokens_as_token_ids": True}
     if request.constraint is not None and profile.grammar is not None:
         body |= GRAMMAR_FORMS[profile.grammar].fields(request.constraint)
     return body
@@ -226,28 +227,20 @@ def _logprobs(
     """Read log-probabilities by id: vLLM's `token_id:` labels, or llama.cpp's objects."""
     if not said:
         return None
+
+    def read(token: int, logprob: float, top: Iterable[TokenLogprob] = ()) -> TokenLogprob:
+        # vLLM reports the chosen token among the alternatives, whether or not it is one of the best.
+        best = sorted(top, key=lambda other: -other.logprob)[:alternatives]
+        return TokenLogprob(token, decode([token]), float(logprob), tuple(best))
+
+    def spelled_out(token: Mapping[str, Any]) -> TokenLogprob:
+        # Its text is what was sent with it: nothing, where it may begin a stop string.
+        return read(int(token["id"]), token["logprob"], map(spelled_out, token.get("top_logprobs") or ()))
+
+    def labeled(label: str, logprob: float, top: Mapping[str, float] | None = None) -> TokenLogprob:
+        return read(int(label.removeprefix(_ID_LABEL)), logprob, itertools.starmap(labeled, (top or {}).items()))
+
     if "content" in said:
-        return tuple(_spelled_out(token, alternatives) for token in said["content"])
-
-    def read(label: str, logprob: float) -> TokenLogprob:
-        token = int(label.removeprefix(_ID_LABEL))
-        return TokenLogprob(token, decode([token]), float(logprob))
-
+        return tuple(map(spelled_out, said["content"]))
     tops = said.get("top_logprobs") or [None] * len(said["tokens"])
-    chosen = [read(label, logprob) for label, logprob in zip(said["tokens"], said["token_logprobs"], strict=True)]
-    return tuple(
-        TokenLogprob(
-            token.id, token.text, token.logprob, _top((read(*item) for item in (top or {}).items()), alternatives)
-        )
-        for token, top in zip(chosen, tops, strict=True)
-    )
-
-
-def _spelled_out(said: Mapping[str, Any], alternatives: int) -> TokenLogprob:
-    others = (_spelled_out(other, 0) for other in said.get("top_logprobs") or ())
-    return TokenLogprob(int(said["id"]), said["token"], float(said["logprob"]), _top(others, alternatives))
-
-
-def _top(others: Any, alternatives: int) -> tuple[TokenLogprob, ...]:
-    # vLLM reports the chosen token among the alternatives, whether or not it is one of the best.
-    return tuple(sorted(others, key=lambda token: -token.logprob)[:alternatives])
+    return tuple(itertools.starmap(labeled, zip(said["tokens"], said["token_logprobs"], tops, strict=True)))
