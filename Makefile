@@ -10,7 +10,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 LLAMA := .venv-llama
-LLAMA_CPP_PYTHON := llama-cpp-python==0.3.36
 LANGCHAIN_PEERS := .venv-langchain-peers
 LLAMA_INDEX_PEERS := .venv-llama-index-peers
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -103,9 +102,10 @@ $(LLAMA)/.installed:
 	@echo "Building llama.cpp into $(LLAMA)"
 	@$(PYTHON) -m venv $(LLAMA)
 	@$(LLAMA)/bin/python -m pip install -qq cmake ninja gguf
-	@$(LLAMA)/bin/python -m pip download -qq --no-deps --no-binary llama-cpp-python -d $(LLAMA)/source $(LLAMA_CPP_PYTHON)
+	@$(LLAMA)/bin/python -m pip download -qq --no-deps --no-binary llama-cpp-python -d $(LLAMA)/source 'llama-cpp-python==0.3.36'
 	@tar -xzf $(LLAMA)/source/llama_cpp_python-*.tar.gz -C $(LLAMA)/source --strip-components 1
-	@$(LLAMA)/bin/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(LLAMA)/bin/ninja) -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS=-w -DCMAKE_CXX_FLAGS=-w \
+	@$(LLAMA)/bin/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(LLAMA)/bin/ninja) -DCMAKE_BUILD_TYPE=Release \
+		-DCMAKE_C_FLAGS=-w -DCMAKE_CXX_FLAGS=-w \
 		-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF \
 		-S $(LLAMA)/source/vendor/llama.cpp -B $(LLAMA)/build --log-level=ERROR
 	@$(LLAMA)/bin/cmake --build $(LLAMA)/build --target llama-server

@@ -61,15 +61,18 @@ def weights(dense_tiny, tmp_path_factory):
 
 def own_server(weights, port):
     """llama.cpp's, with one slot."""
-    options = {"model": weights, "host": "127.0.0.1", "port": port, "ctx-size": WINDOW, "parallel": 1}
-    options |= {"cache-type-k": "f32", "cache-type-v": "f32"}
-    return [LLAMA_SERVER, "--metrics", *(part for key in options for part in (f"--{key}", options[key]))]
+    options = {"ctx-size": WINDOW, "parallel": 1, "cache-type-k": "f32", "cache-type-v": "f32"}
+    return [LLAMA_SERVER, "--metrics", *flags(weights, port, options)]
 
 
 def python_server(weights, port):
     """llama-cpp-python's."""
-    options = {"model": weights, "host": "127.0.0.1", "port": port, "n_ctx": WINDOW, "type_k": 0, "type_v": 0}
-    return [PYTHON, "-m", "llama_cpp.server", *(part for key in options for part in (f"--{key}", options[key]))]
+    return [PYTHON, "-m", "llama_cpp.server", *flags(weights, port, {"n_ctx": WINDOW, "type_k": 0, "type_v": 0})]
+
+
+def flags(weights, port, options):
+    options = {"model": weights, "host": "127.0.0.1", "port": port, **options}
+    return [part for key, value in options.items() for part in (f"--{key}", value)]
 
 
 @pytest.fixture(scope="module")

@@ -177,16 +177,12 @@ def _labels_ids(logprobs: Any) -> bool:
 
 async def _grammar(client: Client, kind: Kind, base: Mapping[str, Any], prompt: str | list[int]) -> str | None:
     """Return the first form of a grammar that the server really keeps: one it does not know it may ignore."""
+    base = {**base, "prompt": prompt, "max_tokens": _PROBE_TOKENS}
     for name in _FORMS_OF[kind]:
-        if name == "grammar %llguidance" and not await _has_llguidance(client, {**base, "prompt": prompt}):
+        if name == "grammar %llguidance" and not await _has_llguidance(client, base):
             continue
         form = GRAMMAR_FORMS[name]
-        body = {**base, "prompt": prompt, "max_tokens": _PROBE_TOKENS, **form.fields(_PROBES[form.language])}
-        try:
-            answer = await client.post(COMPLETIONS, body)
-        except (TransientServerError, InvalidRequestError):
-            continue
-        if _choice(answer).get("text") == _PROBE_ANSWER:
+        if await _written(client, {**base, **form.fields(_PROBES[form.language])}) == _PROBE_ANSWER:
             return name
     return None
 
@@ -198,8 +194,15 @@ async def _has_llguidance(client: Client, base: Mapping[str, Any]) -> bool:
     (https://github.com/ggml-org/llama.cpp/issues/25960).
     """
     try:
-        answer = await client.post(COMPLETIONS, {**base, "max_tokens": _PROBE_TOKENS, "json_schema": _ADDRESS})
-        IPv4Address(str(json.loads(str(_choice(answer).get("text")))))
-    except (TransientServerError, InvalidRequestError, ValueError):
+        IPv4Address(str(json.loads(await _written(client, {**base, "json_schema": _ADDRESS}))))
+    except ValueError:
         return False
     return True
+
+
+async def _written(client: Client, body: Mapping[str, Any]) -> str:
+    """Return the text of a completion; nothing where the server refuses it."""
+    try:
+        return str(_choice(await client.post(COMPLETIONS, body)).get("text"))
+    except (TransientServerError, InvalidRequestError):
+        return ""
