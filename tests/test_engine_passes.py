@@ -16,7 +16,7 @@ from hermes_runtime.engines.local import slots
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.engines.local.limits import DEFAULT_LIMITS, EngineLimits
-from hermes_runtime.errors import DeviceMemoryError, EngineError
+from hermes_runtime.errors import DeviceMemoryError, EngineError, InvalidRequestError
 from tests.small_model import small_checkpoint
 
 SIZES = (
@@ -56,8 +56,8 @@ def expected(mistral_tokenizer):
     oracle.close()
 
 
-def at_once(engine, requests):
-    """Submit while the worker is held in a pass, so that the next pass has them all."""
+def at_once(engine, requests, first=(1, 900)):
+    """Submit while the worker is held in a pass over `first`, so that the next pass has them all."""
     entered, goes_on = threading.Event(), threading.Event()
 
     def hold(*_):
@@ -65,12 +65,12 @@ def at_once(engine, requests):
         goes_on.wait(60)
 
     hook = engine._checkpoint.model.register_forward_pre_hook(hold)
-    first = engine.submit(request((1, 900), 1))
+    held = engine.submit(request(first, 1))
     assert entered.wait(60)
     hook.remove()
     generations = [engine.submit(item) for item in requests]
     goes_on.set()
-    ids_of(first)
+    ids_of(held)
     return generations
 
 
@@ -121,10 +121,12 @@ def test_memory_that_runs_out_while_the_cache_grows(mistral_tokenizer, expected,
 
     with opened(mistral_tokenizer) as engine:
         assert ids_of(engine.submit(request(PROMPTS[0]))) == expected(PROMPTS[0])
+        before = engine._cache.tokens
         with monkeypatch.context() as patch:
             patch.setattr(slots, "_resized", run_out)
             with pytest.raises(DeviceMemoryError):
                 ids_of(engine.submit(request(long)))
+        assert engine._cache.tokens < before
         for prompt in (long, PROMPTS[1]):
             assert ids_of(engine.submit(request(prompt))) == expected(prompt)
 
@@ -188,6 +190,44 @@ def test_memory_that_runs_out_while_the_cache_shrinks(mistral_tokenizer, expecte
         assert [ids_of(engine.submit(request(prompt))) for prompt in prompts] == [
             expected(prompt) for prompt in prompts
         ]
+
+
+def test_memory_that_runs_out_while_a_conversation_goes_on(mistral_tokenizer, expected, monkeypatch):
+    monkeypatch.setattr("hermes_runtime.engines.local.engine.affordable_tokens", lambda _: 768)
+    calls, reshaped = [], slots._reshaped
+
+    def run_out(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("full")
+        return reshaped(*args)
+
+    monkeypatch.setattr(slots, "_reshaped", run_out)
+    with opened(mistral_tokenizer) as engine:
+        prompts = [(1, 700 + number, *range(1000, 1200)) for number in range(3)]
+        for prompt in prompts:
+            ids_of(engine.submit(request(prompt)))
+        longer = (*prompts[0], *expected(prompts[0]), *range(1300, 1400))
+        assert ids_of(engine.submit(request(longer))) == expected(longer)
+        assert len(calls) >= 2
+
+
+def test_a_prefix_that_was_evicted_before_it_was_copied_is_nobodys(mistral_tokenizer, expected, monkeypatch):
+    monkeypatch.setattr("hermes_runtime.engines.local.engine.affordable_tokens", lambda _: 768)
+    trunk = (1, *range(1000, 1400))
+    with opened(mistral_tokenizer) as engine:
+        branches = [(*trunk[:100], 700 + number) for number in range(2)]
+        # There is room for both branches, but not beside the trunk that they come from.
+        generations = at_once(engine, [request(branch) for branch in branches], first=trunk)
+        assert [ids_of(one) for one in generations] == [expected(branch) for branch in branches]
+
+
+@pytest.mark.parametrize("outside", [-1, 32032])
+def test_ids_that_the_model_does_not_have_are_refused(mistral_tokenizer, expected, outside):
+    with opened(mistral_tokenizer) as engine:
+        with pytest.raises(InvalidRequestError, match="32032"):
+            engine.submit(request((1, outside)))
+        assert ids_of(engine.submit(request(PROMPTS[0]))) == expected(PROMPTS[0])
 
 
 def test_cancel_ends_a_pass_between_two_layers(mistral_tokenizer, expected):

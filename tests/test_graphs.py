@@ -107,6 +107,15 @@ def filled(lengths):
     return benches
 
 
+def test_a_chunk_whose_logits_nobody_wants_is_replayed_too(counts):
+    fixed, packed = filled([20])
+    rows = [SlotRow(0, 20, tuple(range(600, 600 + DRAFT)))]
+    assert fixed.replayed(rows, kept=[]).shape == (0, 32032)
+    later = [SlotRow(0, 20 + DRAFT, (700,))]
+    packed.packed(rows)
+    torch.testing.assert_close(fixed.packed(later), packed.packed(later), atol=1e-12, rtol=1e-9)
+
+
 ROWS = st.tuples(st.integers(1, 300), st.lists(st.integers(500, 900), max_size=DRAFT + 1))
 
 

@@ -23,7 +23,7 @@ from hermes_runtime.engines.local import memory
 from hermes_runtime.engines.local.awq import quantize
 from hermes_runtime.engines.local.checkpoint import open_checkpoint
 from hermes_runtime.engines.local.kernels import DequantizeLinear, Int4Linear, choose_kernel
-from hermes_runtime.engines.local.loader import load_checkpoint
+from hermes_runtime.engines.local.loader import choose_device, load_checkpoint
 from hermes_runtime.engines.local.random_checkpoint import Shape, write_random_checkpoint
 from hermes_runtime.errors import (
     CheckpointError,
@@ -268,7 +268,7 @@ import psutil, torch
 from transformers import AutoConfig
 from hermes_runtime.engines.local.assemble import build_network
 from hermes_runtime.engines.local.checkpoint import open_checkpoint
-from hermes_runtime.engines.local.loader import load_checkpoint
+from hermes_runtime.engines.local.loader import choose_device, load_checkpoint
 from hermes_runtime.engines.local.random_checkpoint import Shape, write_random_checkpoint
 load_checkpoint(str(write_random_checkpoint({str(tmp_path / "small")!r})), device="cpu")  # imports and thread pools
 def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
@@ -527,6 +527,19 @@ def test_free_memory_heeds_a_containers_limit(tmp_path, monkeypatch):
     assert memory.free_bytes(device) > 10_000
     (tmp_path / "memory.max").write_text("2000\n")
     assert memory.free_bytes(device) == 1500
+
+
+def test_memory_that_torch_keeps_on_a_gpu_counts_as_free(monkeypatch):
+    for name, count in {"mem_get_info": (100, 900), "memory_reserved": 700, "memory_allocated": 300}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, count=count: count)
+    assert memory.free_bytes(torch.device("cuda", 0)) == 500
+
+
+def test_a_gpu_without_a_number_is_the_current_one(monkeypatch):
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    assert choose_device("cuda") == torch.device("cuda", 3)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta", "xpu"])

@@ -28,7 +28,13 @@ from hermes_runtime.engines.local.process import close_at_exit, open_channel, re
 from hermes_runtime.engines.local.sequence import Sequence
 from hermes_runtime.engines.local.slots import SlotCache, SlotRow
 from hermes_runtime.engines.stream import StreamedGeneration
-from hermes_runtime.errors import ContextWindowExceededError, DeviceMemoryError, EngineError, HermesError
+from hermes_runtime.errors import (
+    ContextWindowExceededError,
+    DeviceMemoryError,
+    EngineError,
+    HermesError,
+    InvalidRequestError,
+)
 
 _LEAST_CHUNK = 16
 _LESS = 0.75  # of the memory that the cache may take, once it was too much
@@ -88,7 +94,7 @@ class LocalEngine:
         self._defaults = checkpoint.generation_defaults
         self._end_ids = checkpoint.eos_ids
         self._limits = limits
-        self._vocabulary_size = len(self.tokenizer)
+        self._vocabulary_size, self._embeddings = len(self.tokenizer), int(config.vocab_size)
         self._constraints = ConstraintCompiler(self.tokenizer, config.vocab_size, end_ids=checkpoint.eos_ids)
         # One conversation of full length must fit, whatever is free: a long prompt then fails by itself, if at all.
         self._least_tokens = rounded(self.context_window)
@@ -122,6 +128,9 @@ class LocalEngine:
         prompt_length = len(request.prompt_ids)
         if prompt_length >= self.context_window:
             raise ContextWindowExceededError(prompt_length, self.context_window)
+        # On a GPU a single one of these would end the whole process's use of the device.
+        if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= self._embeddings:
+            raise InvalidRequestError(f"prompt_ids must be at least 0 and below {self._embeddings}, the model's own")
         channel = open_channel()
         room = self.context_window - prompt_length
         sequence = Sequence(
@@ -176,7 +185,10 @@ class LocalEngine:
                 self._run(planned)
         for sequence in (*self._running, *self._waiting, *self._drained()):
             sequence.finish("cancelled")
+        is_on_cuda = self._cache.device.type == "cuda"
         del self._checkpoint, self._cache, self._fixed
+        if is_on_cuda:
+            torch.cuda.empty_cache()  # torch keeps what is freed, where nobody else can have it
 
     def _receive(self) -> None:
         """Take what has arrived; wait for something if there is nothing else to do."""
@@ -222,13 +234,17 @@ class LocalEngine:
         sequence.placement = placement
         try:
             self._fit()
-            is_there = placement.copy_from is None or self._pool.holds(placement.copy_from)
-            if is_there and placement.copy_from is not None:
+            # Making room may have evicted what was to be copied, or lost all there was.
+            if not self._pool.holds(placement.copy_from or placement.slot, placement.cached):
+                placement = placement.without_prefix()
+            elif placement.copy_from is not None:
                 self._cache.copy_prefix(placement)
         except Exception as error:  # noqa: BLE001 - as in `_run`
-            self._fail(sequence, as_typed_error(error))
+            failure = as_typed_error(error)
+            self._note_failure(failure)
+            self._fail(sequence, failure)
         else:
-            sequence.start(placement.cached if is_there else 0)
+            sequence.start(placement.cached)
 
     def _has_room(self, sequence: Sequence) -> bool:
         running = [*self._running, sequence]
@@ -311,8 +327,8 @@ class LocalEngine:
             if self._fixed is None or not self._fixed.has_captured:
                 self._costs.note(sum(len(step.row.ids) for step in steps), time.perf_counter() - start)
             return
-        if isinstance(failure, DeviceMemoryError) and not is_retry:
-            self._cache.tokens = max(int(self._cache.tokens * _LESS), self._least_tokens)
+        if not is_retry:
+            self._note_failure(failure)
         if len(steps) == 1:
             self._fail(steps[0].sequence, failure)
             return
@@ -367,6 +383,11 @@ class LocalEngine:
         else:
             if sequence.finish_reason is not None:
                 self._end(sequence)
+
+    def _note_failure(self, error: HermesError) -> None:
+        """Go on with a smaller cache after memory ran out."""
+        if isinstance(error, DeviceMemoryError):
+            self._cache.tokens = max(int(self._cache.tokens * _LESS), self._least_tokens)
 
     def _fail(self, sequence: Sequence, error: HermesError) -> None:
         sequence.cached = 0  # what the slot holds now is in doubt

@@ -7,6 +7,7 @@ keys they may see rounded up, and what changes from pass to pass is written to o
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ _KEPT = 64  # graphs, the least recently replayed go first
 _WORTH_CAPTURING = 3  # passes of a shape: a capture takes about as long as two
 _FREE_TOKENS = 16  # in one pass; as many as the int4 kernels take for little more than one
 _MOST_WASTE = 2  # times as many tokens as there are, beyond that
+_ONE_CAPTURE = threading.Lock()  # at a time in a process: a capture begins by waiting for all that runs
 
 Forward = Callable[[torch.Tensor, slice, int], torch.Tensor]
 Capture = Callable[[Callable[[], torch.Tensor]], Callable[[], torch.Tensor]]
@@ -59,17 +61,19 @@ def cuda_capture(device: torch.device) -> Capture:
     All graphs that it makes share the memory of their intermediate results.
     """
     pool = torch.cuda.graph_pool_handle()
+    # Of this device: torch's own stream for captures belongs to the device that captured first.
+    with torch.cuda.device(device):
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def capture(compute: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(device):
-            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        with _ONE_CAPTURE, torch.cuda.device(device):
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 compute()  # libraries set themselves up in the first run, which no graph may contain
             torch.cuda.current_stream().wait_stream(side)
-            # Other engines of this process may use the GPU meanwhile.
-            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            # Other engines of this process may compute on the GPU meanwhile.
+            with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
                 result = compute()
 
         def replay() -> torch.Tensor:
@@ -133,7 +137,8 @@ class FixedPasses:
         graph.numbers[:2].copy_(torch.tensor(self._numbers(shape, rows)), non_blocking=True)
         logits = graph.replay()
         places = [shape.start_of(row) + place for row in rows for place in range(len(row.ids))]
-        return logits[torch.tensor([places[token] for token in kept], device=logits.device)]
+        wanted = torch.tensor([places[token] for token in kept], dtype=torch.long, device=logits.device)
+        return logits[wanted]
 
     def forget(self) -> None:
         """Let all graphs and their memory go."""

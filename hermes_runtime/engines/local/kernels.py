@@ -317,11 +317,11 @@ def choose_kernel(kernel: str | None, device: torch.device) -> str:
         raise InvalidRequestError(f"unknown kernel {kernel!r}; choose one of auto, {', '.join(KERNELS)}")
     if kernel == "vnni":
         if device.type != "cpu":
-            raise EngineError(f"kernel='vnni' is for CPUs, not {device}; use kernel='torch'")
+            raise EngineError(f"kernel='vnni' is for CPUs, not {device}; leave kernel out")
         if reason := vnni.reason_against():
             raise EngineError(f"kernel='vnni' does not run here; use kernel='torch': {reason}")
     if kernel == "torch-int8" and device.type != "cpu":
-        raise EngineError(f"kernel='torch-int8' is for CPUs, not {device}; use kernel='torch'")
+        raise EngineError(f"kernel='torch-int8' is for CPUs, not {device}; leave kernel out")
     if kernel == "torch" and not has_int4_kernel(device):
         raise EngineError(
             "torch's int4 kernel needs a CPU, or an NVIDIA GPU of compute capability 8.0 or more, "

@@ -130,6 +130,8 @@ def choose_device(device: str | None) -> torch.device:
         ) from error
     if chosen.type == "meta":
         raise InvalidRequestError("device 'meta' holds no weights; use 'cpu', 'cuda' or 'mps'")
+    if chosen.type == "cuda" and chosen.index is None:  # every thread has a current device of its own
+        return torch.device("cuda", torch.cuda.current_device())
     return chosen
 
 

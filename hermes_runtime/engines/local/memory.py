@@ -43,7 +43,9 @@ def needed_bytes(checkpoint: Checkpoint, dtype: torch.dtype, kernel: str) -> int
 def free_bytes(device: torch.device) -> int:
     """Bytes that can still be allocated on `device`, a container's limit included."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # What torch keeps of freed memory counts as taken there, and can be allocated here.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     free = int(psutil.virtual_memory().available)
     limit, used = _CGROUP / "memory.max", _CGROUP / "memory.current"
     if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
@@ -59,7 +61,8 @@ def check_memory(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtyp
     """
     needed, free = needed_bytes(checkpoint, dtype, kernel), free_bytes(device)
     if needed > free:
-        advice = "free some memory, use a smaller checkpoint" + (", or kernel='torch'" if kernel == "dense" else "")
+        in_four_bits = "kernel='torch'" if checkpoint.quantization else "an AWQ copy of it"
+        advice = "free some memory, use a smaller checkpoint" + (f", or {in_four_bits}" if kernel == "dense" else "")
         raise DeviceMemoryError(
             f"loading {checkpoint.name!r} with kernel {kernel!r} needs {needed / 1e9:.2f} GB on {device}, "
             f"and {free / 1e9:.2f} GB are free; {advice}"

@@ -53,6 +53,11 @@ class Placement:
     cached: int
     copy_from: Slot | None
 
+    def without_prefix(self) -> Placement:
+        """Return the same place with nothing in it."""
+        self.slot.ids = self.slot.ids[:0]
+        return Placement(self.slot, 0, None)
+
 
 class SlotPool:
     """Slots stay filled after their sequence has ended, so that a conversation's next turn finds its past computed.
@@ -131,9 +136,9 @@ class SlotPool:
         for slot in self._slots:
             slot.ids = slot.ids[:0]
 
-    def holds(self, slot: Slot) -> bool:
-        """Whether a slot was not evicted."""
-        return slot in self._slots
+    def holds(self, slot: Slot, tokens: int) -> bool:
+        """Whether a slot was not evicted and still has so many tokens."""
+        return slot in self._slots and len(slot.ids) >= tokens
 
     def _vacant(self, idle: Sequence[Slot], donor: Slot | None) -> Slot:
         if len(self._slots) < self._size:
