@@ -52,6 +52,7 @@ class Attempt:
 
     Attributes:
         is_full: Whether it made all the calls it may; what follows is not read.
+        text: All that was generated, markup included.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Attempt:
     ) -> None:
         self.generation = generation
         self.token_ids: list[int] = []
+        self.text = ""
         self._parser = reader
         self._hold_events = hold_events
         self._events: list[Event] = []
@@ -77,6 +79,7 @@ class Attempt:
     def feed(self, delta: TokenDelta) -> list[Event]:
         """Take a delta, return the events to pass on now."""
         self.token_ids += delta.ids
+        self.text += delta.text
         if delta.logprobs is not None:
             self._logprobs = [] if self._logprobs is None else self._logprobs
             self._logprobs += delta.logprobs
@@ -149,7 +152,7 @@ class Attempt:
     def as_message(self) -> Assistant:
         """Return the turn as a message of the conversation."""
         text = "".join(event.text for event in self._events if isinstance(event, TextDelta))
-        return Assistant(text, self._calls, self._invalid, tuple(self.token_ids))
+        return Assistant(text, self._calls, self._invalid, tuple(self.token_ids) or None)  # some servers tell no ids
 
     def complaints(self) -> list[Message]:
         """Return the error of each call as a tool result: the repair exchange of Hermes-Function-Calling."""

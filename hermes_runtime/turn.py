@@ -37,7 +37,16 @@ from hermes_runtime.prompt import Prompt, build_prompt
 from hermes_runtime.replay import ReplayMap
 from hermes_runtime.validation import check_schema
 
-__all__ = ["RawTurn", "RunningTurn", "Turn", "TurnFinishReason", "TurnRequest", "TurnResult", "render"]
+__all__ = [
+    "RawTurn",
+    "RunningTurn",
+    "Turn",
+    "TurnFinishReason",
+    "TurnRequest",
+    "TurnResult",
+    "asked_logprobs",
+    "render",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,19 @@ class TurnRequest:
     timeout: float | None = None
     logprobs: int | None = None
     max_repairs: int = 0
+
+
+def asked_logprobs(logprobs: bool | None, top_logprobs: int | None) -> int | None:
+    """Return `TurnRequest.logprobs` for the pair of options that hosted models have; `top_logprobs` alone is enough.
+
+    Raises:
+        InvalidRequestError: The two contradict each other.
+    """
+    if top_logprobs is None:
+        return 0 if logprobs else None
+    if logprobs is False:
+        raise InvalidRequestError("top_logprobs needs logprobs, which is False; leave it out or set it to True")
+    return top_logprobs
 
 
 _REPLAYS: WeakKeyDictionary[Engine, ReplayMap] = WeakKeyDictionary()
@@ -184,7 +206,11 @@ class RunningTurn(ABC):
         return self._generation
 
     def _count(self, attempt: Attempt, prompt_ids: tuple[int, ...]) -> Usage:
-        self._usage += attempt.generation.usage or Usage(len(prompt_ids), len(attempt.token_ids))
+        usage = attempt.generation.usage or Usage(len(prompt_ids), len(attempt.token_ids))
+        if attempt.text and not usage.completion_tokens:  # cut, and told neither ids nor their number
+            written = self._engine.tokenizer.encode(attempt.text, add_special_tokens=False)
+            usage = replace(usage, completion_tokens=len(written))
+        self._usage += usage
         return self._usage
 
     def _check_room(self, prompt_ids: tuple[int, ...]) -> None:
@@ -267,10 +293,10 @@ class Turn(RunningTurn):
 
     def _remember(self, attempt: Attempt) -> None:
         # A turn that was cut, or ended by a stop string, holds ids that the caller never sees as text.
-        # Some servers tell no ids at all.
-        if attempt.ended_itself and attempt.token_ids:
+        message = attempt.as_message()
+        if attempt.ended_itself and message.token_ids:
             _replay_of(self._engine).remember(
-                self._prompt.token_ids, replace(attempt.as_message(), token_ids=None), attempt.token_ids
+                self._prompt.token_ids, replace(message, token_ids=None), message.token_ids
             )
 
 

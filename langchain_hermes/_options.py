@@ -11,7 +11,7 @@ from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import GenerationRequest, SamplingParams
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.grammar import MAX_CALLS
-from hermes_runtime.turn import TurnRequest
+from hermes_runtime.turn import TurnRequest, asked_logprobs
 from langchain_hermes._messages import to_runtime_messages
 from langchain_hermes._tools import response_schema, to_openai_tools
 
@@ -119,9 +119,6 @@ class CallOptions:
         return (chosen,) if isinstance(chosen, str) else tuple(chosen or ())
 
     def _logprobs(self) -> int | None:
-        alternatives = self["top_logprobs"]
-        if alternatives is not None and self["logprobs"] is False:
-            raise InvalidRequestError("top_logprobs needs logprobs, which is False; leave it out or set it to True")
-        if alternatives is not None:
-            return int(alternatives)
-        return 0 if self["logprobs"] else None
+        # Turned off for this call, whatever the model's own options are.
+        is_off = self._given.get("logprobs") is False and "top_logprobs" not in self._given
+        return None if is_off else asked_logprobs(self["logprobs"], self["top_logprobs"])

@@ -33,7 +33,7 @@ class ChatHermes(HermesOptions):
     """A Hermes model behind LangChain's chat-model interface; it runs in this process, or on a server you name.
 
     Setup:
-        `pip install "hermes-adapters[langchain]"`. There is no key to set and nothing to start: weights are loaded at
+        `pip install ".[langchain]"` in a checkout. There is no key to set and nothing to start: weights are loaded at
         the first call, once per process, and shared by all objects that name the same model and engine options.
 
     Key init args (completion):

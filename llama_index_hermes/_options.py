@@ -14,7 +14,7 @@ from hermes_runtime.engines.base import GenerationRequest, SamplingParams
 from hermes_runtime.errors import InvalidRequestError, SchemaError
 from hermes_runtime.grammar import MAX_CALLS
 from hermes_runtime.messages import Message
-from hermes_runtime.turn import TurnRequest
+from hermes_runtime.turn import TurnRequest, asked_logprobs
 from llama_index_hermes._tools import resolve_tool_choice, tool_specs
 
 _SAMPLING = tuple(field.name for field in fields(SamplingParams))
@@ -59,6 +59,8 @@ def turn_request(messages: Sequence[Message], defaults: Mapping[str, Any], overr
         known = ", ".join(sorted((*TURN_OPTIONS, *_CALL_OPTIONS)))
         raise InvalidRequestError(f"unknown option {', '.join(unknown)}; a call takes {known}")
     given = {**defaults, **{name: value for name, value in overrides.items() if value is not None}}
+    if overrides.get("logprobs") is False and overrides.get("top_logprobs") is None:
+        given["top_logprobs"] = None  # turned off for this call, whatever the LLM's own options are
     probe = generation_options(given)
     specs = tool_specs(given.get("tools", ()))
     return TurnRequest(
@@ -98,7 +100,7 @@ def generation_options(given: Mapping[str, Any]) -> GenerationRequest:
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         seed=given["seed"],
         timeout=given["timeout"],
-        logprobs=(given["top_logprobs"] or 0) if given["logprobs"] else None,
+        logprobs=asked_logprobs(given["logprobs"], given["top_logprobs"]),
     )
 
 

@@ -52,7 +52,7 @@ class HermesLLM(StructuredPrediction):
 
     Setup:
         ```shell
-        pip install "hermes-adapters[llama-index]"
+        pip install ".[llama-index]"    # in a checkout
         ```
 
     Key init args:
@@ -63,8 +63,8 @@ class HermesLLM(StructuredPrediction):
         context_window, device, kernel: The engine's; LLMs that agree on them share one engine, and its weights.
         engine, base_url, api_key, engine_options: Another engine than transformers in this process, or a server.
 
-    Weights are loaded at the first call. Every option from `dialect` on can also be given to a single call. An option
-    that is unknown or cannot be honored raises, and nothing is computed.
+    Weights are loaded at the first call. Every option from `dialect` on, but for `max_retries`, can also be given to a
+    single call. An option that is unknown or cannot be honored raises, and nothing is computed.
 
     Instantiate:
         >>> from llama_index_hermes import HermesLLM
@@ -168,7 +168,7 @@ class HermesLLM(StructuredPrediction):
     max_retries: int | None = Field(
         default=None,
         ge=0,
-        description="Further tries of a failed request to a server; unset is 2. The local engine needs none.",
+        description="Further tries of a failed request to a server; unset is 2. Without a base_url it is refused.",
     )
     constrained: bool = Field(
         default=True, description="Make malformed tool calls and JSON that breaks its schema impossible."
@@ -177,7 +177,9 @@ class HermesLLM(StructuredPrediction):
         default=0, ge=0, description="How often the model is shown a call that breaks its schema, and asked again."
     )
     logprobs: bool | None = Field(default=None, description="Report the log-probability of every token.")
-    top_logprobs: int | None = Field(default=None, description="Alternatives to report with `logprobs`, 0 to 20.")
+    top_logprobs: int | None = Field(
+        default=None, description="Alternatives to report for every token, 0 to 20; turns logprobs on."
+    )
 
     _engine_window: int | None = PrivateAttr(default=None)
 
@@ -237,8 +239,8 @@ class HermesLLM(StructuredPrediction):
 
         Args:
             messages: The conversation; never changed.
-            **kwargs: Any option of the class from `dialect` on, and `tools`, `tool_choice`, `tool_required`,
-                `allow_parallel_tool_calls` (default True), `max_calls`; the form of an answer that is no call:
+            **kwargs: Any option of the class from `dialect` on but `max_retries`, and `tools`, `tool_choice`,
+                `tool_required`, `allow_parallel_tool_calls` (default True), `max_calls`; the form of an answer that is no call:
                 `response_format` (a pydantic class, a JSON Schema or an OpenAI-style dict), `regex` or `choices`.
 
         Raises:
@@ -370,11 +372,9 @@ class HermesLLM(StructuredPrediction):
 
     @property
     def _engine_arguments(self) -> dict[str, Any]:
-        arguments = {name: getattr(self, name) for name in _OF_ENGINE}
-        if self.base_url is None:  # retries are a server's; a key without one has no effect
-            return arguments
-        api_key = None if self.api_key is None else self.api_key.get_secret_value()
-        return {**arguments, "api_key": api_key, "max_retries": self.max_retries}
+        # A key has no effect without a server, so that a hosted model can be swapped by its name alone.
+        api_key = self.api_key.get_secret_value() if self.api_key and self.base_url else None
+        return {**{name: getattr(self, name) for name in _OF_ENGINE}, "api_key": api_key}
 
     def _load(self) -> Engine:
         engine = load_engine(**self._engine_arguments)
@@ -382,4 +382,4 @@ class HermesLLM(StructuredPrediction):
         return engine
 
 
-_OF_ENGINE = ("model", "engine", "base_url", "device", "kernel", "context_window", "engine_options")
+_OF_ENGINE = ("model", "engine", "base_url", "max_retries", "device", "kernel", "context_window", "engine_options")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 PROBE_ANSWER = "<probe>7"
@@ -79,7 +79,9 @@ class FaultyServer:
         refuses_grammars: The others are refused; else they are ignored.
         owner: What its model card says.
         window: The context window that the card states.
-        probe_failures: How many requests fail before it is up.
+        failures: Which requests fail with 503, counted from 0.
+        elsewhere: The status of paths outside `/v1/completions` and `/v1/models`.
+        lists_models: Whether there is a `/v1/models`.
         adds_bos: It counts a BOS token that it adds to prompts of text.
 
     Attributes:
@@ -99,7 +101,9 @@ class FaultyServer:
         refuses_grammars: bool = False,
         owner: str = "vllm",
         window: int | None = 4096,
-        probe_failures: int = 0,
+        failures: Collection[int] = (),
+        elsewhere: str = "404 Not Found",
+        lists_models: bool = True,
         adds_bos: bool = True,
     ) -> None:
         self.acts = list(acts)
@@ -110,7 +114,8 @@ class FaultyServer:
         self.asked = threading.Event()
         self._tells_ids, self._takes_ids = tells_ids, takes_ids
         self._grammars, self._refuses_grammars = grammars, refuses_grammars
-        self._owner, self._window, self._probe_failures, self._adds_bos = owner, window, probe_failures, adds_bos
+        self._owner, self._window, self._adds_bos = owner, window, adds_bos
+        self._failures, self._elsewhere, self._lists_models = failures, elsewhere, lists_models
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self._connections: set[socket.socket] = set()
@@ -143,26 +148,24 @@ class FaultyServer:
                 while (request := _read_request(connection)) is not None:
                     head, body = request
                     with self._lock:
+                        number = len(self.heads)
                         self.heads.append(head)
-                    if not self._answer(connection, head, body):
+                    if number in self._failures:
+                        _send_json(connection, "503 Service Unavailable", {"error": {"message": "loading the model"}})
+                    elif not self._answer(connection, head, body):
                         return
             except OSError:
                 return  # the client hung up, which is its right
 
     def _answer(self, connection: socket.socket, head: str, body: dict[str, Any]) -> bool:
         """Answer one request; return whether the connection stays open."""
-        with self._lock:
-            failing = self._probe_failures > 0
-            self._probe_failures -= failing
-        if failing:
-            _send_json(connection, "503 Service Unavailable", {"error": {"message": "loading the model"}})
-            return True
-        if head.startswith("GET /v1/models "):
+        if head.startswith("GET /v1/models ") and self._lists_models:
             card = {"id": "served", "owned_by": self._owner, "max_model_len": self._window}
             _send_json(connection, "200 OK", {"data": [card]})
             return True
         if head.startswith("GET "):
-            _send_json(connection, "404 Not Found", {"detail": "Not Found"})
+            status = "404 Not Found" if head.startswith("GET /v1/models ") else self._elsewhere
+            _send_json(connection, status, {"detail": "not for you"})
             return True
         if not body.get("stream"):
             _send_json(connection, *self._probed(body))

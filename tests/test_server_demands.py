@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hermes_runtime.demands import UnmetDemandError
 from hermes_runtime.engines.base import TokenDelta
 from hermes_runtime.errors import EngineError, InvalidRequestError, ToolChoiceError
-from hermes_runtime.messages import ToolSpec, User
+from hermes_runtime.messages import Assistant, ToolSpec, User
 from hermes_runtime.parser import InvalidToolCallEvent, TextDelta, ToolCallEvent
 from hermes_runtime.turn import Turn, TurnRequest
 from tests.scripted_engine import ScriptedEngine
@@ -141,19 +143,36 @@ def test_a_stream_that_breaks_inside_a_call_leaves_an_invalid_call_and_an_error(
     assert len(broken) == ("<tool_call>" in written)
 
 
+class Idless(ScriptedEngine):
+    """Tells no token ids, nor how many an answer that was cut had, as many servers do."""
+
+    def submit(self, request):
+        generation = super().submit(request)
+        channel = self.runs[-1].channel
+        put = channel.put
+        channel.put = lambda delta: put(TokenDelta((), delta.text, finish_reason=delta.finish_reason))
+        finish = channel.finish
+        channel.finish = lambda usage: finish(replace(usage, completion_tokens=0))
+        return generation
+
+
 def test_deltas_without_ids_are_not_remembered_as_an_empty_turn(mistral_tokenizer):
-    class Idless(ScriptedEngine):
-        def submit(self, request):
-            generation = super().submit(request)
-            channel = self.runs[-1].channel
-            put = channel.put
-            channel.put = lambda delta: put(TokenDelta((), delta.text, finish_reason=delta.finish_reason))
-            return generation
-
     engine = Idless(mistral_tokenizer, ["Rain.", "Sun."])
-    first = ask(engine)
-    list(first)
-    from hermes_runtime.messages import Assistant
-
+    list(ask(engine))
     list(Turn(engine, TurnRequest([User("Weather in Brest?"), Assistant("Rain."), User("And now?")], tools=TOOLS)))
     assert "Rain." in engine.prompts[1]
+
+
+def test_a_wrong_answer_is_shown_again_where_its_ids_are_not_told(mistral_tokenizer):
+    engine = Idless(mistral_tokenizer, ["It rains.", call("get_weather")], grammar_language=None)
+    list(ask(engine, max_repairs=1, tool_choice="required"))
+    assert "It rains.<|im_end|>" in engine.prompts[1]
+
+
+def test_what_was_written_before_a_cut_is_counted_where_its_ids_are_not_told(mistral_tokenizer):
+    first, second = call("get_weather", "A"), call("get_weather", "B")
+    written = len(mistral_tokenizer.encode(first, add_special_tokens=False))
+    engine = Idless(mistral_tokenizer, [f"{first}\n{second}"], grammar_language=None, pause_after=written + 2)
+    turn = ask(engine, max_calls=1)
+    list(turn)
+    assert written <= turn.result.usage.completion_tokens <= written + 2

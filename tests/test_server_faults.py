@@ -323,8 +323,49 @@ async def test_a_hundred_clients_at_once_each_get_their_own_answer(open_engine):
 
 
 def test_a_server_that_is_still_loading_is_waited_for(open_engine, answer_well):
-    engine, _ = open_engine(answer_well, probe_failures=2)
+    engine, _ = open_engine(answer_well, failures=range(2))
     assert text_of(engine.submit(ask())) == HELLO + WORLD
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_server_that_fails_once_while_it_is_tried_is_no_worse_for_it(open_engine, answer_well, number):
+    options = {"owner": "sglang", "grammars": ("ebnf",), "refuses_grammars": True}
+    well, server = open_engine(answer_well, **options)
+    assert len(server.heads) == 5
+    engine, _ = open_engine(answer_well, failures=(number,), elsewhere="404 Not Found", **options)
+    assert engine.profile == well.profile
+
+
+@pytest.mark.parametrize("elsewhere", ["403 Forbidden", "302 Found", "500 Internal Server Error"])
+def test_a_gateway_that_lets_nothing_else_through_will_do(open_engine, answer_well, elsewhere):
+    engine, _ = open_engine(answer_well, elsewhere=elsewhere)
+    assert engine.profile.grammar == "structured_outputs"
+    assert text_of(engine.submit(ask())) == HELLO + WORLD
+
+
+def test_a_router_without_a_list_of_models_is_told_the_name(open_engine, answer_well):
+    engine, server = open_engine(answer_well, lists_models=False, engine_options={"served_model": "mine"})
+    text_of(engine.submit(ask()))
+    assert server.bodies[0]["model"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"api_key": "s3cret\n"}, "api_key"),
+        ({"api_key": "s3crét"}, "api_key"),
+        ({"headers": {"X-Key": " s3cret"}}, "X-Key"),
+    ],
+)
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(open_engine, options, named):
+    with pytest.raises(InvalidRequestError, match=named) as refused:
+        open_engine(engine_options=options)
+    assert "s3cr" not in str(refused.value)
+
+
+def test_an_address_with_a_bad_port_is_refused():
+    with pytest.raises(InvalidRequestError, match="80OO"):
+        ServerEngine("tiny-hermes", base_url="http://localhost:80OO/v1")
 
 
 def test_no_server_is_an_error_that_names_the_address():

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 TINY_HERMES = "tiny-hermes"
 TINY_FOLDER = Path(__file__).parents[1] / "tiny" / "checkpoint"
 _CONFIG = "config.json"
+_KNOWN: dict[str, int] = {}
 
 
-@lru_cache(maxsize=64)
 def stated_context_window(model: str) -> int | None:
     """Return the window that a checkpoint's config.json states, without any network; None where none is at hand.
 
     Args:
         model: A local folder, `"tiny-hermes"`, or a hub id, which is looked up among the files downloaded already.
     """
+    # Only what is known is kept: a checkpoint may be downloaded at any time.
+    if model not in _KNOWN and (window := _read_window(model)):
+        _KNOWN[model] = window
+    return _KNOWN.get(model)
+
+
+def _read_window(model: str) -> int | None:
     for path in _config_paths(model):
         try:
             window = json.loads(path.read_text(encoding="utf-8")).get("max_position_embeddings")

@@ -237,6 +237,13 @@ def test_a_server_is_given_its_address_key_and_retries_and_a_local_engine_is_not
     assert made == [{**to_server, "engine_options": {"served_model": "x"}}, {}]
 
 
+def test_log_probabilities_are_turned_off_for_one_call(scripted):
+    llm, engine = scripted(lambda prompt: "Hello", top_logprobs=2)
+    llm.invoke("Hi")
+    llm.invoke("Hi", logprobs=False)
+    assert [request.logprobs for request in engine.requests] == [2, None]
+
+
 # Counting
 
 

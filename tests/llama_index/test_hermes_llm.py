@@ -84,6 +84,8 @@ def test_every_field_says_what_it_is():
         {"timeout": 0},
         {"stop": [""]},
         {"logprobs": True, "top_logprobs": 21},
+        {"top_logprobs": 21},
+        {"logprobs": False, "top_logprobs": 2},
         {"dialect": "klingon"},
         {"base_url": "http://localhost:8000", "engine": "vllm"},
         {"messages_to_prompt": str},
@@ -97,6 +99,11 @@ def test_bad_option_is_refused_when_made_and_when_called(options, scripted):
         llm.chat([ChatMessage("Hi")], **options)
     assert llm.chat([ChatMessage("Hi")]).message.content == "Hello."
     assert len(engine.requests) == 1
+
+
+def test_retries_without_a_server_are_refused():
+    with pytest.raises(InvalidRequestError, match="max_retries"):
+        HermesLLM(model="m", max_retries=1)
 
 
 @pytest.mark.parametrize("options", [{}, {"model": "m", "temprature": 1}, {"model": "m", "context_window": 0}])

@@ -38,6 +38,13 @@ def test_unknown_model_means_the_default(model):
     assert HermesLLM(model=model).metadata.context_window == 3900
 
 
+def test_a_checkpoint_that_comes_later_is_seen(tmp_path):
+    llm = HermesLLM(model=str(tmp_path))
+    assert llm.metadata.context_window == 3900
+    checkpoint(tmp_path, max_position_embeddings=512)
+    assert llm.metadata.context_window == 512
+
+
 def test_window_that_was_set_wins(tmp_path):
     llm = HermesLLM(model=checkpoint(tmp_path, max_position_embeddings=512), context_window=256)
     assert llm.metadata.context_window == 256

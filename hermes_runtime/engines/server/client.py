@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -23,7 +24,10 @@ _DRAIN_TIMEOUT = 1.0
 _LONGEST_MESSAGE = 500
 _TRANSIENT = frozenset((408, 409, 425, 429))
 _NO_SUCH = 404
+_ABSENT = frozenset((_NO_SUCH, 405, 501))
 _REFUSED = frozenset((401, 403))
+_FAILED = frozenset((500, 501))
+_HEADER = re.compile(r"[!-~]([ -~]*[!-~])?")  # printable ASCII, no blank outside: RFC 9110, 5.5, without obs-text
 
 
 class TransientServerError(EngineError):
@@ -31,11 +35,13 @@ class TransientServerError(EngineError):
 
     Attributes:
         retry_after: Seconds that the server asked to wait; None where it did not say.
+        may_be_refusal: The server failed over the request, and some do so over what they do not know.
     """
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, retry_after: float | None = None, *, may_be_refusal: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.may_be_refusal = may_be_refusal
 
 
 class ServerRefusalError(InvalidRequestError):
@@ -53,7 +59,7 @@ class Client:
         idle_timeout: Seconds in which the server must send something.
 
     Raises:
-        InvalidRequestError: The address is none.
+        InvalidRequestError: The address is none, or a header cannot be sent.
         EngineError: httpx is not installed.
     """
 
@@ -66,12 +72,17 @@ class Client:
         connect_timeout: float = 10.0,
         idle_timeout: float = 600.0,
     ) -> None:
-        self.root = server_root(base_url)
-        self._idle_timeout = idle_timeout
         self._httpx = _import_httpx()
-        bearer = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self.root = server_root(base_url)
+        try:
+            self._httpx.URL(self.root)
+        except self._httpx.InvalidURL as error:
+            raise InvalidRequestError(f"base_url {base_url!r} is no address: {error}") from error
+        self._idle_timeout = idle_timeout
+        bearer = {} if api_key is None else {"Authorization": f"Bearer {_checked('api_key', api_key)}"}
+        further = {name: _checked(f"the header {name!r}", value) for name, value in (headers or {}).items()}
         self._client = self._httpx.AsyncClient(
-            headers={**bearer, **(headers or {})},
+            headers={**bearer, **further},
             timeout=self._httpx.Timeout(connect=connect_timeout, read=idle_timeout, write=_WRITE_TIMEOUT, pool=None),
             verify=self.root.startswith("https:"),  # reading all certificates takes longer than asking a local server
             # A request must never wait for another to end: that is the server's own queue's business.
@@ -82,11 +93,17 @@ class Client:
         """Close all connections."""
         await self._client.aclose()
 
-    async def get(self, path: str) -> Any:
-        """Return the JSON at a path, or None where the server has no such path or no JSON there."""
+    async def get(self, path: str, *, is_needed: bool = False) -> Any:
+        """Return the JSON at a path, or None where the server has no such path or no JSON there.
+
+        Args:
+            path: The path.
+            is_needed: A server that says anything but yes or "no such path" is in trouble; else that is a no too.
+        """
         async with self._sent("GET", path, None) as response:
             if response.status_code != self._httpx.codes.OK:
-                await self._raise_for(response, absent_is_none=True)
+                if is_needed and response.status_code not in _ABSENT:
+                    await self._raise_for(response)
                 return None
             try:
                 return json.loads(await response.aread())
@@ -163,9 +180,9 @@ class Client:
                 f"the connection to {self.root} broke: {error or type(error).__name__}"
             ) from error
 
-    async def _raise_for(self, response: httpx.Response, *, absent_is_none: bool = False) -> None:
+    async def _raise_for(self, response: httpx.Response) -> None:
         status = response.status_code
-        if status == self._httpx.codes.OK or (absent_is_none and status in (_NO_SUCH, 405, 501)):
+        if status == self._httpx.codes.OK:
             return
         said = _message_of(await response.aread())
         where = f"{self.root} answers {status}"
@@ -174,7 +191,8 @@ class Client:
         if status == _NO_SUCH:
             raise ModelNotFoundError(f"{where}: {said}; check base_url and the model's name")
         if status in _TRANSIENT or status >= 500:
-            raise TransientServerError(f"{where}: {said}", _seconds(response.headers.get("retry-after")))
+            retry_after = _seconds(response.headers.get("retry-after"))
+            raise TransientServerError(f"{where}: {said}", retry_after, may_be_refusal=status in _FAILED)
         if 300 <= status < 400:
             raise EngineError(f"{where} and points to {response.headers.get('location')}; give that as base_url")
         raise ServerRefusalError(f"{where}: {said}")
@@ -191,6 +209,19 @@ def server_root(base_url: str) -> str:
         raise InvalidRequestError(f"base_url must be an address such as 'http://localhost:8000/v1', got {base_url!r}")
     path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/v1")
     return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def _checked(what: str, value: str) -> str:
+    """Return what can stand in a header; an error never shows it, because it may be a secret.
+
+    Raises:
+        InvalidRequestError: It cannot.
+    """
+    if not isinstance(value, str) or not _HEADER.fullmatch(value):
+        raise InvalidRequestError(
+            f"{what} must be printable ASCII, with no blank or line end around it; text read from a file may end in one"
+        )
+    return value
 
 
 def _import_httpx() -> Any:
@@ -211,7 +242,7 @@ def _raise_for_event(event: Mapping[str, Any]) -> None:
     message = f"the server reports: {str(said)[:_LONGEST_MESSAGE]}"
     if isinstance(code, int) and 400 <= code < 500 and code not in _TRANSIENT:
         raise ServerRefusalError(message)
-    raise TransientServerError(message)
+    raise TransientServerError(message, may_be_refusal=not isinstance(code, int) or code in _FAILED)
 
 
 def _message_of(content: bytes) -> str:

@@ -55,7 +55,7 @@ async def probe(
         ModelNotFoundError: The server has several models and none of that name.
         EngineError: It cannot be reached, or completes nothing.
     """
-    cards = _cards(await client.get("/v1/models"))
+    cards = _cards(await client.get("/v1/models", is_needed=True))
     card = _chosen(cards, model, served)
     kind = await _kind(client, card)
     name = served or str(card.get("id") or model)
@@ -83,6 +83,8 @@ def _cards(listed: Any) -> list[Mapping[str, Any]]:
 
 
 def _chosen(cards: Sequence[Mapping[str, Any]], model: str, served: str | None) -> Mapping[str, Any]:
+    if not cards:  # not every router has a list
+        return {}
     wanted = served or model
     for card in cards:
         if wanted in (card.get("id"), card.get("root")):
@@ -91,7 +93,7 @@ def _chosen(cards: Sequence[Mapping[str, Any]], model: str, served: str | None) 
     whole = [card for card in cards if not card.get("parent")]
     if served is None and len(whole) <= 1:
         return whole[0] if whole else {}
-    names = ", ".join(repr(card.get("id")) for card in cards) or "none"
+    names = ", ".join(repr(card.get("id")) for card in cards)
     raise ModelNotFoundError(
         f"the server has no model {wanted!r}; it has {names}: name one with engine_options={{'served_model': ...}}"
     )
@@ -144,11 +146,9 @@ async def _first_answer(
         for more in (extras, {}):
             try:
                 answer = await client.post(COMPLETIONS, {**base, **more, "prompt": sent})
-            except TransientServerError as error:
-                # Not every server answers what it does not know with a refusal; one that is down refuses the last too.
-                refusal = error
-                continue
-            except InvalidRequestError as error:
+            except (TransientServerError, InvalidRequestError) as error:
+                if not _is_refusal(error):
+                    raise
                 refusal = error
                 continue
             counted = (answer.get("usage") or {}).get("prompt_tokens")
@@ -204,5 +204,12 @@ async def _written(client: Client, body: Mapping[str, Any]) -> str:
     """Return the text of a completion; nothing where the server refuses it."""
     try:
         return str(_choice(await client.post(COMPLETIONS, body)).get("text"))
-    except (TransientServerError, InvalidRequestError):
+    except (TransientServerError, InvalidRequestError) as error:
+        if not _is_refusal(error):
+            raise
         return ""
+
+
+def _is_refusal(error: HermesError) -> bool:
+    """Whether a server that was tried did not know what it was sent; one that is busy or gone has to be asked again."""
+    return not isinstance(error, TransientServerError) or error.may_be_refusal
