@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class HermesError(Exception):
     """Root of every error this project raises on purpose."""
@@ -35,6 +37,10 @@ class ContextWindowExceededError(InvalidRequestError):
             "leave room for the answer; shorten the conversation or its tool descriptions, or raise context_window "
             "if the checkpoint allows it"
         )
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int, int]]:
+        """Pickle by the numbers; exceptions are otherwise made anew from their message."""
+        return type(self), (self.prompt_tokens, self.context_window)
 
 
 class ModelNotFoundError(HermesError, OSError):

@@ -88,8 +88,7 @@ def build_grammar(
     """
     specs = coerce_tools(tools)
     choice = ToolChoice.coerce(tool_choice, specs)
-    if isinstance(max_calls, bool) or not isinstance(max_calls, int) or max_calls < 1:
-        raise InvalidRequestError(f"max_calls must be at least 1, got {max_calls!r}")
+    check_max_calls(max_calls)
     style = resolve_dialect(dialect)
     offered = [tool for tool in specs if choice.mode != "none" and (not choice.names or tool.name in choice.names)]
 
@@ -107,6 +106,16 @@ def build_grammar(
     if len(text) > _MAX_TEXT:
         raise SchemaError(f"the schemas make a grammar of {len(text)} characters, more than {_MAX_TEXT}")
     return Grammar(text, language, tuple(_relaxed(form, widened)))
+
+
+def check_max_calls(max_calls: int) -> None:
+    """Check an upper bound on the calls of a turn.
+
+    Raises:
+        InvalidRequestError: It is no integer of at least 1.
+    """
+    if isinstance(max_calls, bool) or not isinstance(max_calls, int) or max_calls < 1:
+        raise InvalidRequestError(f"max_calls must be at least 1, got {max_calls!r}")
 
 
 def _calls(tools: Sequence[ToolSpec], style: Dialect) -> tuple[CallForm, ...]:

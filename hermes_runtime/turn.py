@@ -23,7 +23,7 @@ from hermes_runtime.errors import (
     SchemaError,
     ToolChoiceError,
 )
-from hermes_runtime.grammar import MAX_CALLS, Grammar, build_grammar
+from hermes_runtime.grammar import MAX_CALLS, Grammar, build_grammar, check_max_calls
 from hermes_runtime.messages import (
     MessageLike,
     ToolChoice,
@@ -65,8 +65,8 @@ class TurnRequest:
         choices: The final answer is one of these strings.
         dialect: How the model is told of tools.
         constrained: Whether a grammar makes malformed calls impossible. Without it, what only the grammar can keep is
-            refused: any tool choice but `auto`, bounds on the number of calls, `regex` and `choices`. Where the engine
-            takes no grammar, see `Demands`.
+            refused: any tool choice but `auto`, `regex` and `choices`; and an answer ends with the last call that it
+            may make. Where the engine takes no grammar, see `Demands`.
         sampling: Unset options come from the checkpoint.
         max_tokens: Upper bound on generated tokens of one attempt.
         stop: Strings that end the answer.
@@ -253,7 +253,7 @@ class Turn(RunningTurn):
                 self._reader(),
                 hold_events=not is_last,
                 demands=self._demands,
-                max_calls=self._most_calls if self._constraint is None and self._demands is not None else None,
+                max_calls=self._most_calls if self._constraint is None else None,
             )
             yield attempt
             usage = self._count(attempt, self._prompt.token_ids)
@@ -343,10 +343,9 @@ def _check(request: TurnRequest, tools: Sequence[ToolSpec], choice: ToolChoice) 
         raise InvalidRequestError(f"max_repairs must be at least 0, got {request.max_repairs!r}")
     if request.constrained:
         return
-    if choice != ToolChoice() or not request.parallel_tool_calls or request.max_calls != MAX_CALLS:
-        raise ToolChoiceError(
-            "tool_choice, parallel_tool_calls=False and max_calls are kept by the constraint; set constrained=True"
-        )
+    check_max_calls(request.max_calls)
+    if choice != ToolChoice():
+        raise ToolChoiceError("tool_choice is kept by the constraint; set constrained=True")
     if request.regex is not None or request.choices is not None:
         raise InvalidRequestError("regex and choices are kept by the constraint; set constrained=True")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 from hermes_runtime.engines.base import Engine
@@ -27,10 +27,19 @@ class Call:
         engine_options: As `load_engine` takes them.
         request: The turn.
         max_retries: How often the turn is run again when the engine fails before the first event.
+        on_loaded: Called once the engine is there.
     """
 
-    def __init__(self, engine_options: Mapping[str, Any], request: TurnRequest, *, max_retries: int) -> None:
+    def __init__(
+        self,
+        engine_options: Mapping[str, Any],
+        request: TurnRequest,
+        *,
+        max_retries: int,
+        on_loaded: Callable[[], None],
+    ) -> None:
         self._engine_options = engine_options
+        self._on_loaded = on_loaded
         self._request = request
         self._retries_left = max_retries
         self._has_begun = False
@@ -38,6 +47,7 @@ class Call:
     def __iter__(self) -> Iterator[Event | TurnResult]:
         with langchain_errors():
             engine = load_engine(**self._engine_options)
+            self._on_loaded()
             for turn in self._turns(engine):
                 try:
                     for event in turn:
@@ -54,6 +64,7 @@ class Call:
     async def __aiter__(self) -> AsyncIterator[Event | TurnResult]:
         with langchain_errors():
             engine = await engine_of(self._engine_options)
+            self._on_loaded()
             for turn in self._turns(engine):
                 try:
                     async for event in turn:

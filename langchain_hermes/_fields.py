@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
-from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
@@ -31,7 +31,7 @@ class HermesOptions(BaseChatModel):
     api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
     """Sent to the server at `base_url`. Without one it has no effect, so that a hosted model can be swapped by its name
     alone: nothing leaves the machine."""
-    engine_options: dict[str, Any] | None = None
+    engine_options: dict[str, Any] | None = Field(default=None, repr=False)
     """What the engine takes beside the options here; see `hermes_runtime.load_engine`."""
     dialect: str = "card"
     """How the model is told of tools: `card`, `json_args_first`, `name_first` or `scratch_pad`."""
@@ -73,6 +73,8 @@ class HermesOptions(BaseChatModel):
     streaming: bool = False
     """`True` streams under `invoke` too; an explicit `False` makes `stream` yield one whole message."""
 
+    _own_profile: ModelProfile | None = PrivateAttr(default=None)
+
     model_config = ConfigDict(extra="forbid")
 
     if not TYPE_CHECKING:  # type checkers read the arguments off the fields
@@ -96,7 +98,13 @@ class HermesOptions(BaseChatModel):
 
     def _resolve_model_profile(self) -> ModelProfile:
         engine_options = self._engine_options(self.model, self.max_retries)
-        return profile_of(engine_options, constrained=self.constrained, dialect=self.dialect)
+        self._own_profile = profile_of(engine_options, constrained=self.constrained, dialect=self.dialect)
+        return self._own_profile
+
+    def _refresh_profile(self) -> None:
+        """Correct the profile by the engine, now that it is loaded; one that the user gave stays."""
+        if self.profile == self._own_profile:
+            self.profile = self._resolve_model_profile()
 
     @property
     def model_name(self) -> str:
@@ -106,7 +114,16 @@ class HermesOptions(BaseChatModel):
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         """Everything that changes an answer: the key of LangChain's cache."""
-        return {name: getattr(self, name) for name in _IDENTIFYING}
+        params = {name: getattr(self, name) for name in _IDENTIFYING}
+        if self.engine_options and "headers" in self.engine_options:  # keys stand there; tracers and caches see this
+            params["engine_options"] = {k: v for k, v in self.engine_options.items() if k != "headers"}
+        return params
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        """Return what LangChain's cache tells models apart by; it knows nothing of what None means here."""
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        own = [self.stop] if isinstance(self.stop, str) else self.stop
+        return super()._get_llm_string(own if stop is None else stop, **given)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
@@ -126,7 +143,9 @@ class HermesOptions(BaseChatModel):
         return {**options, "api_key": self.api_key and self.api_key.get_secret_value(), "max_retries": max_retries}
 
     def _load_engine(self) -> Engine:
-        return load_engine(**self._engine_options(self.model, self.max_retries))
+        engine = load_engine(**self._engine_options(self.model, self.max_retries))
+        self._refresh_profile()
+        return engine
 
 
 _OF_ENGINE = ("engine", "base_url", "device", "kernel", "context_window", "engine_options")

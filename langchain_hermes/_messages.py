@@ -33,25 +33,10 @@ from hermes_runtime.messages import (
 from langchain_hermes._chunks import PROBLEMS, without_poison
 
 TEXT_BLOCKS = frozenset(("text", "text-plain", "input_text", "output_text"))
-# What an answer may hold beside its text. Calls are read from `tool_calls`; thoughts are not shown to the model again.
-NOT_TEXT_OF_AN_ANSWER = frozenset(
-    (
-        "tool_call",
-        "tool_call_chunk",
-        "tool_use",
-        "input_json_delta",
-        "invalid_tool_call",
-        "function_call",
-        "reasoning",
-        "reasoning_content",
-        "thinking",
-        "redacted_thinking",
-        "refusal",
-        "server_tool_call",
-        "server_tool_call_chunk",
-        "server_tool_result",
-        "non_standard",
-    )
+# What cannot be left out of an answer unnoticed. All else that vendors put beside its text is: calls are read from
+# `tool_calls`, thoughts are not shown to the model again, and what a vendor's servers did is theirs.
+MEDIA_BLOCKS = frozenset(
+    ("image", "image_url", "input_image", "audio", "input_audio", "video", "file", "input_file", "document", "media")
 )
 
 
@@ -73,10 +58,10 @@ def _convert(message: BaseMessage) -> Iterator[Message]:
         yield _from_ai(message)
     elif isinstance(message, ToolMessage):
         yield ToolResult(
-            message.tool_call_id, _text(message.content), name=message.name, is_error=message.status == "error"
+            message.tool_call_id, _result(message.content), name=message.name, is_error=message.status == "error"
         )
     elif isinstance(message, FunctionMessage):
-        yield ToolResult("", _text(message.content), name=message.name)
+        yield ToolResult("", _result(message.content), name=message.name)
     elif isinstance(message, ChatMessage):
         yield _from_chat(message)
     else:
@@ -90,7 +75,7 @@ def _from_human(content: str | list[Any]) -> Iterator[Message]:
         if isinstance(block, Mapping) and block.get("type") == "tool_result":
             yield ToolResult(
                 str(block.get("tool_use_id") or ""),
-                _text(block.get("content") or ""),
+                _result(block.get("content") or ""),
                 is_error=bool(block.get("is_error")),
             )
         else:
@@ -112,7 +97,14 @@ def _from_ai(message: AIMessage) -> Assistant:
         )
         for call in message.invalid_tool_calls
     )
-    return Assistant(_text(message.content, skip=NOT_TEXT_OF_AN_ANSWER), calls, invalid)
+    content = message.content
+    said = content if isinstance(content, str) else [block for block in content if not _is_beside_text(block)]
+    return Assistant(_text(said), calls, invalid)
+
+
+def _is_beside_text(block: Any) -> bool:
+    kind = None if isinstance(block, str) else block.get("type")
+    return kind is not None and kind not in TEXT_BLOCKS | MEDIA_BLOCKS
 
 
 def _from_chat(message: ChatMessage) -> Message:
@@ -128,20 +120,23 @@ def _from_chat(message: ChatMessage) -> Message:
             raise InvalidRequestError(f"unknown role {role!r}; use system, user or assistant, or a ToolMessage")
 
 
-def _text(content: str | Sequence[Any], *, skip: frozenset[str] = frozenset()) -> str:
+def _text(content: str | Sequence[Any], *, between: str = "") -> str:
     if isinstance(content, str):
         return content
-    return "".join(_block_text(block, skip) for block in content)
+    return between.join(map(_block_text, content))
 
 
-def _block_text(block: Any, skip: frozenset[str]) -> str:
+def _result(content: str | Sequence[Any]) -> str:
+    """Return what a tool gave: its parts are values of their own, and run together they would be another."""
+    return _text(content, between="\n")
+
+
+def _block_text(block: Any) -> str:
     if isinstance(block, str):
         return block
     kind = block.get("type")
     if kind in TEXT_BLOCKS and isinstance(block.get("text"), str):
         return str(block["text"])
-    if kind in skip:
-        return ""
     raise InvalidRequestError(
         f"content of type {kind!r} cannot be shown to the model, which reads text only; "
         "send a description of it, or take the block out"

@@ -7,8 +7,10 @@ from typing import Any
 
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from pydantic import BaseModel
 
 from hermes_runtime.errors import InvalidRequestError, SchemaError
+from hermes_runtime.json_schema import is_recursive, with_plain_root
 from hermes_runtime.messages import EMPTY_PARAMETERS, ToolChoice, ToolChoiceLike, ToolSpec
 
 Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool | ToolSpec
@@ -40,8 +42,23 @@ def _to_openai_tool(tool: Tool, *, strict: bool | None) -> dict[str, Any]:
         raise InvalidRequestError(f"{tool!r} cannot be shown to the model as a tool: {error}") from error
     if "function" not in converted:
         raise _no_function(converted)
+    if (recursive := _recursive_schema(tool)) is not None:
+        converted["function"]["parameters"] = recursive
     ToolSpec.coerce(converted)
     return converted
+
+
+def _recursive_schema(described: Any) -> dict[str, Any] | None:
+    """Return the schema of a class, or of a tool's arguments, that contains itself; None for all others.
+
+    LangChain writes every reference out, and where one comes back to itself it writes "anything".
+    """
+    if isinstance(described, BaseTool):
+        described = described.tool_call_schema
+    if not isinstance(described, type) or not issubclass(described, BaseModel):
+        return None
+    schema = described.model_json_schema()
+    return with_plain_root(schema) if is_recursive(schema) else None
 
 
 def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,6 +123,8 @@ def json_schema_of(schema: Schema) -> dict[str, Any]:
         if _JSON_SCHEMA_KEYWORDS & schema.keys() and "function" not in schema:
             return dict(schema)
         schema = dict(schema)
+    if (recursive := _recursive_schema(schema)) is not None:
+        return recursive
     try:
         return convert_to_json_schema(schema)
     except (TypeError, ValueError) as error:

@@ -172,7 +172,7 @@ class ChatHermes(HermesOptions):
         engine_options = self._engine_options(options["model"], options["max_retries"])
         # The server engine waits and tries again by itself, as the server asks it to.
         retries = 0 if self._is_remote else options["max_retries"] or 0
-        call = Call(engine_options, request, max_retries=retries)
+        call = Call(engine_options, request, max_retries=retries, on_loaded=self._refresh_profile)
         return call, ChunkWriter(options["model"], as_blocks=self.output_version == "v1")
 
     def bind_tools(
@@ -207,6 +207,8 @@ class ChatHermes(HermesOptions):
             converted = to_openai_tools(tools, strict=strict)
             check_tool_choice(tool_choice, converted)
             response_schema(response_format)
+            if isinstance(response_format, type):  # by its content: a cache knows a class by its name alone
+                response_format = response_format_of(response_format, strict=strict)
         options = {
             "tool_choice": tool_choice,
             "parallel_tool_calls": parallel_tool_calls,

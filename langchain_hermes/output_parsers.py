@@ -16,7 +16,7 @@ from hermes_runtime.messages import InvalidToolCall, new_call_id
 from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, StreamParser
 from hermes_runtime.partial import PartialValue
 from langchain_hermes._chunks import PROBLEMS, EventChunks, finished
-from langchain_hermes._messages import NOT_TEXT_OF_AN_ANSWER, TEXT_BLOCKS
+from langchain_hermes._messages import TEXT_BLOCKS
 from langchain_hermes._objects import ObjectTarget, TextReader
 from langchain_hermes._reading import Piece, Reader, ReadingOutputParser
 from langchain_hermes._tools import to_openai_tools
@@ -24,6 +24,28 @@ from langchain_hermes._tools import to_openai_tools
 _WHY_IT_ENDED = ("finish_reason", "stop_reason", "stopReason", "done_reason", "finishReason")
 _TOO_LONG = frozenset(("length", "max_tokens", "max_output_tokens", "max_new_tokens", "model_length"))
 _THOUGHTS = "reasoning_content"
+
+
+# Blocks that repeat what a message says elsewhere, in `tool_calls` above all, or that mean nothing here.
+_TOLD_OTHERWISE = frozenset(
+    (
+        "tool_call",
+        "tool_call_chunk",
+        "tool_use",
+        "input_json_delta",
+        "invalid_tool_call",
+        "function_call",
+        "reasoning",
+        "reasoning_content",
+        "thinking",
+        "redacted_thinking",
+        "refusal",
+        "server_tool_call",
+        "server_tool_call_chunk",
+        "server_tool_result",
+        "non_standard",
+    )
+)
 
 
 class HermesToolsOutputParser(ReadingOutputParser[AIMessage]):
@@ -175,7 +197,7 @@ class _ToolsReader:
                 return self._read(self._parser.feed(text))
             case {"type": "reasoning", "reasoning": str(text)}:
                 return self._read([ReasoningDelta(text)])
-            case {"type": kind} if kind in NOT_TEXT_OF_AN_ANSWER:
+            case {"type": kind} if kind in _TOLD_OTHERWISE:
                 return []
         return [self._chunks.foreign(block)]
 

@@ -9,6 +9,7 @@ from typing import Any
 from llama_index.core.tools.types import BaseTool
 
 from hermes_runtime.errors import ToolChoiceError
+from hermes_runtime.json_schema import with_plain_root
 from hermes_runtime.messages import ToolChoice, ToolChoiceLike, ToolLike, ToolSpec, coerce_tools
 
 
@@ -26,7 +27,10 @@ def tool_specs(tools: Sequence[BaseTool | ToolLike]) -> tuple[ToolSpec, ...]:
 
 def _tool_spec(tool: BaseTool) -> ToolSpec:
     metadata = tool.metadata
-    return ToolSpec(metadata.name or "", metadata.description or "", metadata.get_parameters_dict())
+    parameters = metadata.get_parameters_dict()
+    if metadata.fn_schema is not None and "type" not in parameters:  # it leaves out what the root refers to
+        parameters = with_plain_root(metadata.fn_schema.model_json_schema())
+    return ToolSpec(metadata.name or "", metadata.description or "", parameters)
 
 
 def resolve_tool_choice(

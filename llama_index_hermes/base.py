@@ -18,7 +18,6 @@ from llama_index.core.base.llms.types import (
     CompletionResponseGen,
     LLMMetadata,
     MessageRole,
-    ToolCallBlock,
 )
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
 from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
@@ -240,8 +239,9 @@ class HermesLLM(StructuredPrediction):
         Args:
             messages: The conversation; never changed.
             **kwargs: Any option of the class from `dialect` on but `max_retries`, and `tools`, `tool_choice`,
-                `tool_required`, `allow_parallel_tool_calls` (default True), `max_calls`; the form of an answer that is no call:
-                `response_format` (a pydantic class, a JSON Schema or an OpenAI-style dict), `regex` or `choices`.
+                `tool_required`, `allow_parallel_tool_calls` (default True), `max_calls`; the form of an answer that is
+                no call: `response_format` (a pydantic class, a JSON Schema or an OpenAI-style dict), `regex` or
+                `choices`.
 
         Raises:
             InvalidRequestError: And its subclasses, for whatever cannot be honored.
@@ -325,29 +325,13 @@ class HermesLLM(StructuredPrediction):
             messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
         specs = tool_specs(tools)
         choice = resolve_tool_choice(tool_choice, specs, tool_required=tool_required)
-        # Without the constraint nothing holds a model to one call: the answer is cut to one when it is validated.
-        constrained = self.constrained if kwargs.get("constrained") is None else kwargs["constrained"]
         return {
             "messages": messages,
             "tools": [spec.as_openai() for spec in specs],
             "tool_choice": plain_tool_choice(choice),
-            "allow_parallel_tool_calls": allow_parallel_tool_calls or not constrained,
+            "allow_parallel_tool_calls": allow_parallel_tool_calls,
             **kwargs,
         }
-
-    def _validate_chat_with_tools_response(
-        self,
-        response: ChatResponse,
-        tools: Sequence[BaseTool],
-        allow_parallel_tool_calls: bool = False,
-        **kwargs: Any,
-    ) -> ChatResponse:
-        made = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
-        if allow_parallel_tool_calls or len(made) < 2:
-            return response
-        surplus = {id(block) for block in made[1:]}
-        kept = [block for block in response.message.blocks if id(block) not in surplus]
-        return response.model_copy(update={"message": response.message.model_copy(update={"blocks": kept})})
 
     @property
     def _turn_options(self) -> dict[str, Any]:

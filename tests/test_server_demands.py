@@ -104,7 +104,12 @@ def test_what_could_be_missed_unnoticed_is_refused(bare, options, error):
 
 @pytest.mark.parametrize(
     ("options", "cities"),
-    [({"parallel_tool_calls": False}, ["A"]), ({"max_calls": 2}, ["A", "B"]), ({}, ["A", "B", "C"])],
+    [
+        ({"parallel_tool_calls": False}, ["A"]),
+        ({"parallel_tool_calls": False, "constrained": False}, ["A"]),
+        ({"max_calls": 2}, ["A", "B"]),
+        ({}, ["A", "B", "C"]),
+    ],
 )
 def test_calls_past_the_bound_are_never_made(bare, mistral_tokenizer, options, cities):
     calls = [call("get_weather", city) for city in "ABC"]

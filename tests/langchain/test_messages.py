@@ -114,3 +114,20 @@ def test_unknown_kinds_and_roles_are_refused():
         to_runtime_messages([RemoveMessage(id="a")])
     with pytest.raises(InvalidRequestError, match="'narrator'"):
         to_runtime_messages([ChatMessage("Once", role="narrator")])
+
+
+def test_parts_of_a_result_stay_apart():
+    blocks = [{"type": "text", "text": "2"}, {"type": "text", "text": "3"}]
+    said = [
+        ToolMessage(["2", "3"], tool_call_id="a"),
+        ToolMessage(blocks, tool_call_id="b"),
+        HumanMessage([{"type": "tool_result", "tool_use_id": "c", "content": blocks}]),
+    ]
+    assert [result.content for result in to_runtime_messages(said)] == ["2\n3"] * 3
+
+
+@pytest.mark.parametrize("kind", ["server_tool_use", "web_search_tool_result", "mcp_tool_use", "file_search_call"])
+def test_what_a_vendors_servers_did_is_left_out(kind):
+    said = AIMessage([{"type": kind, "id": "s"}, {"type": "text", "text": "It rains."}])
+    (converted,) = to_runtime_messages([said])
+    assert converted.text == "It rains."

@@ -13,6 +13,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage, trim_messages
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField
+from pydantic import BaseModel, create_model
 
 import hermes_runtime.errors as runtime
 from hermes_runtime.engines import registry
@@ -309,10 +310,57 @@ def test_the_cache_tells_models_and_options_apart(scripted):
     assert len(engine.requests) == 4
 
 
+def test_the_cache_knows_stop_strings_and_what_none_means(scripted):
+    replies = iter(["one", "two", "three", "four"])
+    llm, engine = scripted(lambda prompt: next(replies), cache=InMemoryCache())
+    warm = llm.model_copy(update={"temperature": 1.0})
+    stopping = llm.model_copy(update={"stop": "\n"})
+    answers = [model.invoke("Hi", temperature=None).content for model in (llm, warm, stopping, stopping)]
+    assert answers == ["one", "two", "three", "three"]
+    assert stopping.invoke("Hi", stop=["\n"]).content == "three"
+    assert len(engine.requests) == 3
+
+
+def test_the_cache_tells_classes_of_one_name_apart(scripted):
+    llm, engine = scripted(lambda prompt: "{}", cache=InMemoryCache())
+    for default in (1, 2):
+        form = create_model("Form", __base__=BaseModel, number=(int, default), **{f"field_{default}": (int, 0)})
+        llm.bind_tools([add], response_format=form).invoke("Hi")
+    assert len(engine.requests) == 2
+
+
+def test_headers_are_shown_to_nobody():
+    options = {"headers": {"X-Key": "s3cret"}, "retry_delay": 1.0}
+    llm = ChatHermes(model="tiny-hermes", base_url="http://localhost:1/v1", engine_options=options)
+    assert "s3cret" not in repr(llm) + str(llm.asdict()) + str(llm.to_json()) + llm._get_llm_string()
+    assert llm._identifying_params["engine_options"] == {"retry_delay": 1.0}
+
+
+def test_the_profile_is_corrected_by_the_engine(scripted, mistral_tokenizer, monkeypatch):
+    engine = ScriptedEngine(mistral_tokenizer, lambda prompt: "Hello", context_window=640)
+    monkeypatch.setattr(registry, "_ENGINES", {})
+    monkeypatch.setitem(
+        registry._KINDS, "local", replace(registry._KINDS["local"], make=lambda model, **options: engine)
+    )
+    own, given = ChatHermes(model="tiny-hermes"), ChatHermes(model="tiny-hermes", profile={"max_input_tokens": 99})
+    assert own.profile["max_input_tokens"] == 8192
+    for llm in (own, given):
+        llm.invoke("Hi")
+    assert (own.profile["max_input_tokens"], given.profile["max_input_tokens"]) == (640, 99)
+
+
 def test_every_field_that_changes_an_answer_is_in_the_cache_key():
     own = set(ChatHermes.model_fields) - set(BaseChatModel.model_fields)
     without_effect = {"api_key", "timeout", "max_retries", "streaming"}
     assert set(ChatHermes(model="tiny-hermes")._identifying_params) == (own | {"output_version"}) - without_effect
+
+
+@pytest.mark.parametrize("kind", [runtime.ContextWindowExceededError, HermesContextOverflowError])
+def test_an_overflow_survives_the_way_to_another_process(kind):
+    error = pickle.loads(pickle.dumps(kind(700, 640)))
+    assert type(error) is kind
+    assert (error.prompt_tokens, error.context_window) == (700, 640)
+    assert "700" in str(error)
 
 
 def test_a_rate_limiter_is_asked(scripted):

@@ -5,10 +5,12 @@ from typing import Any, TypedDict
 
 import pytest
 from langchain_core.exceptions import OutputParserException
+from langchain_core.tools import StructuredTool
 from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
 
 from langchain_hermes import HermesInvalidRequestError, HermesSchemaError
+from tests.grammar_oracle import matches
 
 
 class Joke(BaseModel):
@@ -161,3 +163,40 @@ def test_a_response_format_without_its_schema_is_refused(scripted, response_form
     with pytest.raises(HermesSchemaError, match="needs a schema"):
         llm.invoke("x", response_format=response_format)
     assert engine.requests == []
+
+
+class Folder(BaseModel):
+    """A folder."""
+
+    name: str
+    folders: list[Folder] = []
+
+
+class Tree(BaseModel):
+    """A tree."""
+
+    root: Folder
+
+
+NESTED = '{"name": "a", "folders": [{"name": "b", "folders": []}]}'
+
+
+@pytest.mark.parametrize(("schema", "reply"), [(Folder, NESTED), (Tree, '{"root": ' + NESTED + "}")])
+def test_a_class_that_contains_itself_is_kept_at_every_depth(scripted, schema, reply):
+    llm, engine = scripted(lambda prompt: reply)
+    assert llm.with_structured_output(schema).invoke("x") == schema.model_validate_json(reply)
+    for wrong in ('"b"', '{"folders": []}'):
+        broken = reply.replace('{"name": "b", "folders": []}', wrong)
+        assert not matches(engine.requests[0].constraint, broken)
+    assert matches(engine.requests[0].constraint, reply)
+
+
+def test_arguments_that_contain_themselves_are_kept_too(scripted):
+    def save(folder: Folder) -> None:
+        """Save a folder."""
+
+    llm, _ = scripted(lambda prompt: "")
+    for tool in (StructuredTool.from_function(save), Folder):
+        parameters = llm.bind_tools([tool]).kwargs["tools"][0]["function"]["parameters"]
+        assert parameters["type"] == "object"
+        assert '"$ref": "#/$defs/Folder"' in json.dumps(parameters)

@@ -24,6 +24,7 @@ from hermes_runtime.errors import (
 )
 from llama_index_hermes import HermesLLM
 from tests.llama_index.endpoints import ALL, CHAT, COMPLETE
+from tests.llama_index_contract.harness import TOOL_CHAT
 
 CALL = "<tool_call>\n{'arguments': {'a': 19, 'b': 23}, 'name': 'add'}\n</tool_call>"
 OTHER = CALL.replace("19", "1").replace("23", "2")
@@ -358,10 +359,11 @@ def test_no_call_is_an_error_only_where_asked(reply, scripted):
         llm.get_tool_calls_from_response(response)
 
 
-def test_unconstrained_answer_is_cut_to_one_call(scripted):
+@pytest.mark.parametrize("endpoint", TOOL_CHAT)
+def test_unconstrained_answer_ends_with_the_one_call(endpoint, scripted):
     llm, _ = scripted(lambda _: CALL + "\n" + OTHER, constrained=False)
-    one = llm.chat_with_tools([ADD], user_msg="x")
-    both = llm.chat_with_tools([ADD], user_msg="x", allow_parallel_tool_calls=True)
+    one = TOOL_CHAT[endpoint](llm, [ADD], user_msg="x")[-1]
+    both = TOOL_CHAT[endpoint](llm, [ADD], user_msg="x", allow_parallel_tool_calls=True)[-1]
     assert [call.tool_kwargs["a"] for call in llm.get_tool_calls_from_response(one)] == [19]
     assert [call.tool_kwargs["a"] for call in llm.get_tool_calls_from_response(both)] == [19, 1]
     assert llm.predict_and_call([ADD], user_msg="x").response == "42"

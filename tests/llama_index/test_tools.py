@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from hermes_runtime.errors import InvalidRequestError, ToolChoiceError
 from hermes_runtime.messages import ToolChoice, ToolSpec
 from llama_index_hermes._tools import plain_tool_choice, resolve_tool_choice, tool_specs
+from tests.grammar_oracle import accepts
 
 Item = TypeVar("Item")
 SPECS = (ToolSpec("add"), ToolSpec("look"))
@@ -102,3 +103,19 @@ def test_choice_that_cannot_be_kept_is_refused(choice, required, specs):
 )
 def test_plain_choice_means_the_same(choice):
     assert ToolChoice.coerce(plain_tool_choice(choice), SPECS) == choice
+
+
+class Folder(BaseModel):
+    """A folder."""
+
+    name: str
+    folders: list[Folder] = []
+
+
+def test_a_class_that_contains_itself_keeps_its_properties():
+    tool = FunctionTool.from_defaults(lambda **_: None, name="save", description="Save.", fn_schema=Folder)
+    (spec,) = tool_specs([tool])
+    assert sorted(spec.parameters["properties"]) == ["folders", "name"]
+    assert not accepts(
+        "<tool_call>\n{'arguments': {'name': 'a', 'folders': [3]}, 'name': 'save'}\n</tool_call>", [spec]
+    )
