@@ -266,6 +266,8 @@ def test_doctor_weighs_a_model_that_is_not_here_without_downloading_it(monkeypat
     result = CliRunner().invoke(app, ["doctor", "--device", "cpu", "--model", "someone/something"])
     assert result.exit_code == 0, result.output
     assert "the first use downloads 4.15 GB" in result.output
+    monkeypatch.setattr(doctor_module, "free_bytes", lambda _: 4_900_000_000)
+    assert CliRunner().invoke(app, ["doctor", "--device", "cpu", "--model", "someone/something"]).exit_code == 1
 
 
 def test_a_missing_model_is_one_line_without_a_traceback(monkeypatch):

@@ -326,6 +326,12 @@ def test_doctor_tells_what_a_server_can_do(local, abilities, said):
     assert ("✗" in told) is (abilities is TEXT_ONLY)
 
 
+def test_doctor_asks_for_one_of_several_models(as_vllm):
+    result = CliRunner().invoke(app, ["doctor", "--base-url", as_vllm[1].url, "--served-model", "other"])
+    assert result.exit_code == 1
+    assert "'other'" in result.output
+
+
 def test_doctor_says_that_nobody_answers():
     result = CliRunner().invoke(app, ["doctor", "--base-url", "http://127.0.0.1:9/v1"])
     assert result.exit_code == 1

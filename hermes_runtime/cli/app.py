@@ -130,6 +130,9 @@ def doctor(
         str | None, typer.Option(help="Check this completion server instead, such as http://localhost:8000/v1.")
     ] = None,
     api_key: Annotated[str | None, typer.Option(envvar="HERMES_API_KEY", help="Sent to the server.")] = None,
+    served_model: Annotated[
+        str | None, typer.Option(help="What the server calls the model, where it has several.")
+    ] = None,
 ) -> None:
     """Check versions, devices, kernels, and whether a model fits into memory; or what a server can do."""
     # Imported on first use: torch takes seconds that `hermes --help` must not cost.
@@ -137,7 +140,7 @@ def doctor(
 
     console = Console(highlight=False)
     if base_url is not None:
-        diagnose_server(model, base_url, api_key, console)
+        diagnose_server(model, base_url, api_key, served_model, console)
         return
     if not diagnose(model, device, kernel, console):
         raise typer.Exit(1)
