@@ -327,6 +327,10 @@ class _Recorder:
         return self.engine.grammar_language
 
     @property
+    def grammar_tokens(self) -> frozenset[str]:
+        return self.engine.grammar_tokens
+
+    @property
     def is_closed(self) -> bool:
         return self.engine.is_closed
 

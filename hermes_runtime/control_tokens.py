@@ -15,6 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 _TAG = re.compile(r"</?(?i:tool_calls?|tool_response|tools|schema|think(?:ing)?|scratch_?pad)>")
+_NAMEABLE = re.compile(r"<[^<>\s|]+>")
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
 
@@ -32,6 +33,16 @@ def control_tokens(tokenizer: Any) -> frozenset[str]:
         if (token.special and not _TAG.fullmatch(token.content))
         or (token.content.startswith("<|") and token.content.endswith("|>"))
     )
+
+
+def named_tokens(tokenizer: Any) -> frozenset[str]:
+    """Return the texts of the tokens that llguidance takes for control tokens and that are text, such as tags.
+
+    vLLM and SGLang let llguidance read the tokenizer; every added token of the form `<...>` can then be sampled only
+    where a grammar names it.
+    """
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
+    return frozenset(t.content for t in added if _NAMEABLE.fullmatch(t.content)) - control_tokens(tokenizer)
 
 
 def without_control_tokens(backend: Tokenizer, control: frozenset[str]) -> dict[str, Any]:

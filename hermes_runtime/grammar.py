@@ -61,6 +61,7 @@ def build_grammar(
     choices: Sequence[str] | None = None,
     dialect: Dialect | str = "card",
     language: Language = "lark",
+    tokens: frozenset[str] = frozenset(),
 ) -> Grammar:
     """Build the grammar of one assistant turn.
 
@@ -80,6 +81,7 @@ def build_grammar(
         choices: The final answer is one of these strings.
         dialect: Fixes the key order of a call and whether a scratch pad may precede it.
         language: What the grammar is written in. GBNF enforces less of a schema, and no regular expression.
+        tokens: Tokens of text, such as `<tool_call>`, that the engine samples only where the grammar names them.
 
     Raises:
         SchemaError: A schema or the regular expression is unusable; names the tool and the path.
@@ -102,7 +104,7 @@ def build_grammar(
         may_reason=bool(calls) and style.scratch_pad and not has_text,
         final=final if choice.mode == "auto" or not offered else None,
     )
-    text, widened = (write_lark(form), {}) if language == "lark" else write_gbnf(form)
+    text, widened = (write_lark(form, tokens), {}) if language == "lark" else write_gbnf(form)
     if len(text) > _MAX_TEXT:
         raise SchemaError(f"the schemas make a grammar of {len(text)} characters, more than {_MAX_TEXT}")
     return Grammar(text, language, tuple(_relaxed(form, widened)))

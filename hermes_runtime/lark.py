@@ -1,21 +1,22 @@
 """Writes the form of a turn in llguidance's Lark.
 
 The text stands alone: llguidance compiles it in process, and so does a vLLM server that is given it as it is. Tags are
-matched as text, because no tag is a single token in Mistral's vocabulary; a special token can be sampled nowhere but as
-the end of the turn, where the grammar ends.
+matched as text; where they are single tokens as well, and can be sampled only by name, the grammar also names them. Any
+other special token can be sampled nowhere but as the end of the turn, where the grammar ends.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from llguidance import LLMatcher, regex_to_lark
 
 from hermes_runtime.errors import SchemaError
 from hermes_runtime.schema_rule import SchemaRule
-from hermes_runtime.turn_form import NEWLINE, OPEN, PAD_CLOSE, PAD_OPEN, CallForm, Choices, Pattern, TurnForm
+from hermes_runtime.turn_form import CLOSE, NEWLINE, OPEN, PAD_CLOSE, PAD_OPEN, CallForm, Choices, Pattern, TurnForm
 
 _ANY = "(?s:.)*"
 # All that the parser takes for an opening tag, and for one that lost its bracket (`markup.TAG`).
@@ -23,38 +24,76 @@ _OPENING = r"<[ \t]{0,4}(?i:tool_calls?)[ \t]{0,2}>"
 _BROKEN_OPENING = r"<[ \t]{0,4}(?i:tool_call)[\s\x1c-\x1f]{0,4}[{\[]"
 _NO_CALL = f"~/{_ANY}({_OPENING}|{_BROKEN_OPENING}){_ANY}/"
 _NO_BROKEN_CALL = f"~/{_ANY}{_BROKEN_OPENING}{_ANY}/"
-# The head is lazy: the first tag ends the text, whatever else could follow it.
-_TEXT = f"TEXT: /{_ANY}/ & {_NO_BROKEN_CALL}\nhead[lazy]: HEAD\nHEAD: /{_ANY}{_OPENING}/ & {_NO_BROKEN_CALL}"
-_WITHOUT_CALL = f"TEXT: /{_ANY}/ & {_NO_CALL}"
 _PAD = f"pad[lazy]: PAD\nPAD: /{PAD_OPEN}{_ANY}{PAD_CLOSE.replace('/', chr(92) + '/')}/ & {_NO_CALL}"
 _LARGE_TEXT = 50_000
 
 
-def write_lark(form: TurnForm) -> str:
+def write_lark(form: TurnForm, tokens: frozenset[str] = frozenset()) -> str:
     """Return the grammar's text.
+
+    Args:
+        form: The turn.
+        tokens: Tokens of text that can be sampled only where the grammar names them.
 
     Raises:
         SchemaError: The schemas are too much together.
     """
+    lark = _text_of(form, tokens)
+    # Every schema was checked alone; only where they are many can they be too much together. That is checked without a
+    # vocabulary, where no token has a name.
+    if len(lark) > _LARGE_TEXT and (refusal := _refusal(_text_of(form, frozenset()))):
+        raise SchemaError(f"the schemas together make no usable grammar: {refusal.splitlines()[0]}")
+    return lark
+
+
+def _text_of(form: TurnForm, tokens: frozenset[str]) -> str:
     starts, rules = [], []
     if form.final is not None:
         starts.append("final")
         rules.append(_final(form.final))
     if form.has_text:
-        starts.append("TEXT")
-        rules.append(_TEXT if form.calls else _WITHOUT_CALL)
+        starts.append("text")
+        rules.append(_text(tokens, may_call=bool(form.calls)))
     if form.calls:
         further = form.most_calls - 1
-        more = f" ({_literal(NEWLINE + OPEN)} call){{0,{further}}}" if further else ""
+        more = f" ({_ending_in(NEWLINE + OPEN, OPEN, tokens)} call){{0,{further}}}" if further else ""
         pad = '(pad "\\n")? ' if form.may_reason else ""
-        starts.append(f"head call{more}" if form.has_text else f"{pad}{_literal(OPEN)} call{more}")
+        starts.append(f"head call{more}" if form.has_text else f"{pad}{_ending_in(OPEN, OPEN, tokens)} call{more}")
         rules += [_PAD] * form.may_reason
-        rules.append(_calls(form.calls))
-    lark = "\n".join([f"start: {' | '.join(starts)}", *rules, ""])
-    # Every schema was checked alone; only where they are many can they be too much together.
-    if len(lark) > _LARGE_TEXT and (refusal := _refusal(lark)):
-        raise SchemaError(f"the schemas together make no usable grammar: {refusal.splitlines()[0]}")
-    return lark
+        rules.append(_calls(form.calls, tokens))
+    return "\n".join([f"start: {' | '.join(starts)}", *rules, ""])
+
+
+def _text(tokens: frozenset[str], *, may_call: bool) -> str:
+    """Return rules for `text`, which no call follows, and, where calls may be made, for `head`, the text up to one."""
+    opening = sorted(token for token in tokens if re.fullmatch(_OPENING, token))
+    others = sorted(tokens.difference(opening))
+    named = f"(TEXT ({' | '.join(others)}))* " if others else ""
+    if not may_call:
+        return f"text: {named}TEXT\nTEXT: /{_ANY}/ & {_NO_CALL}"
+    by_name = f" | {named}TEXT ({' | '.join(opening)})" if opening else ""
+    return "\n".join(
+        [
+            f"text: {named}TEXT",
+            f"TEXT: /{_ANY}/ & {_NO_BROKEN_CALL}",
+            f"head: {named}spelled{by_name}",
+            # Lazy: the first tag ends the text, whatever else could follow it.
+            "spelled[lazy]: SPELLED",
+            f"SPELLED: /{_ANY}{_OPENING}/ & {_NO_BROKEN_CALL}",
+        ]
+    )
+
+
+def _ending_in(text: str, tag: str, tokens: frozenset[str]) -> str:
+    """Write a text that ends in a tag, which may be one token."""
+    if tag not in tokens:
+        return _literal(text)
+    before = text.removesuffix(tag)
+    return f"{_literal(before)} {_tag(tag)}" if before else _tag(tag)
+
+
+def _tag(tag: str) -> str:
+    return f"({_literal(tag)} | {tag})"
 
 
 def _literal(text: str) -> str:
@@ -62,17 +101,18 @@ def _literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _any_of(texts: Iterable[str]) -> str:
-    literals = [_literal(text) for text in texts]
-    return literals[0] if len(literals) == 1 else f"({' | '.join(literals)})"
+def _any_of(written: Sequence[str]) -> str:
+    return written[0] if len(written) == 1 else f"({' | '.join(written)})"
 
 
-def _calls(calls: Iterable[CallForm]) -> str:
+def _calls(calls: Iterable[CallForm], tokens: frozenset[str]) -> str:
     """Return rules for `call`: what follows an opening tag, up to and with the closing tag."""
     alternatives, rules = [], []
     for index, call in enumerate(calls):
         before, after = call.pieces
-        alternatives.append(f"{_any_of(before)} arguments_{index} {_any_of(after)}")
+        begun = _any_of([_literal(text) for text in before])
+        ended = _any_of([_ending_in(text, CLOSE, tokens) for text in after])
+        alternatives.append(f"{begun} arguments_{index} {ended}")
         rules.append(f"arguments_{index}: {call.rule.lark}")
     return "\n".join(["call: " + "\n    | ".join(alternatives), *rules])
 

@@ -234,7 +234,7 @@ class Turn(RunningTurn):
         self._constraint: str | None = None
         self._demands: Demands | None = None
         if request.constrained and engine.grammar_language is not None:
-            grammar = _grammar(self._request, self._tools, self._choice, engine.grammar_language)
+            grammar = _grammar(self._request, self._tools, self._choice, engine, engine.grammar_language)
             self._constraint = grammar.text
             # What the grammar leaves out of a schema can still be asked for.
             self._demands = Demands(schema=request.schema) if grammar.relaxed else None
@@ -350,7 +350,9 @@ def _check(request: TurnRequest, tools: Sequence[ToolSpec], choice: ToolChoice) 
         raise InvalidRequestError("regex and choices are kept by the constraint; set constrained=True")
 
 
-def _grammar(request: TurnRequest, tools: Sequence[ToolSpec], choice: ToolChoice, language: GrammarLanguage) -> Grammar:
+def _grammar(
+    request: TurnRequest, tools: Sequence[ToolSpec], choice: ToolChoice, engine: Engine, language: GrammarLanguage
+) -> Grammar:
     # Without tools too: the model then cannot write a call that nobody could answer.
     return build_grammar(
         tools,
@@ -362,6 +364,7 @@ def _grammar(request: TurnRequest, tools: Sequence[ToolSpec], choice: ToolChoice
         choices=request.choices,
         dialect=request.dialect,
         language=language,
+        tokens=engine.grammar_tokens,
     )
 
 

@@ -57,6 +57,7 @@ class ScriptedEngine:
         self.tokenizer = tokenizer
         self.model_name = model_name
         self.grammar_language = grammar_language
+        self.grammar_tokens: frozenset[str] = frozenset()
         self.context_window = context_window
         self.pause_after = pause_after
         self.cached_tokens = cached_tokens

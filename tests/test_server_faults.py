@@ -487,6 +487,8 @@ def test_the_best_form_of_a_grammar_that_is_kept_is_found(
     assert engine.profile.grammar == found
     assert server.tried == tried
     assert engine.grammar_language == (None if found is None else "lark" if found in LARK_FORMS else "gbnf")
+    # llguidance reads the vocabulary by itself in vLLM and SGLang, and llama.cpp reads it for it.
+    assert engine.profile.names_tokens is (found in ("structured_outputs", "ebnf %llguidance"))
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 import torch
+from llguidance import LLMatcher
+from llguidance.hf import from_tokenizer
+from llguidance.torch import allocate_token_bitmask, fill_next_token_bitmask
 from tokenizers import AddedToken
 
-from hermes_runtime.control_tokens import control_tokens
+from hermes_runtime.control_tokens import control_tokens, named_tokens
 from hermes_runtime.engines.local.constraint import ConstraintCompiler
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec, User
+from hermes_runtime.parser import parse_completion
 from hermes_runtime.prompt import build_prompt
 from hermes_runtime.turn import Turn, TurnRequest
 from tests.mistral import IM_END, IM_START, load_mistral_tokenizer
@@ -116,3 +123,79 @@ def test_what_only_looks_like_a_call_is_text_where_none_is_asked_for(tokenizer):
         turn = Turn(ScriptedEngine(tokenizer, [written]), request)
         list(turn)
         assert (turn.result.content, turn.result.tool_calls, turn.result.finish_reason) == (written, (), "stop")
+
+
+# An engine that lets llguidance read the tokenizer, as vLLM does: tags that are tokens are then control tokens for it.
+
+
+@pytest.fixture(scope="module")
+def read_by_llguidance(tokenizer):
+    return from_tokenizer(tokenizer, n_vocab=COLUMNS, eos_token=[IM_END])
+
+
+def matcher_of(read_by_llguidance, tokenizer, **options):
+    lark = build_grammar(tokens=named_tokens(tokenizer), **options).lark
+    matcher = LLMatcher(read_by_llguidance, lark, log_level=0)
+    assert not matcher.is_error(), matcher.get_error()
+    return matcher
+
+
+def sampled_from(matcher) -> list[int]:
+    mask = allocate_token_bitmask(1, COLUMNS)
+    fill_next_token_bitmask(matcher, mask)
+    bits = np.unpackbits(mask.numpy().view(np.uint8), bitorder="little")
+    return np.flatnonzero(bits[:COLUMNS]).tolist()
+
+
+def test_the_tags_that_are_tokens_are_named(tokenizer):
+    assert named_tokens(tokenizer) == {"<tool_call>", "</tool_call>"}
+    assert named_tokens(load_mistral_tokenizer()) == frozenset()
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_a_call_may_be_written_with_either_form_of_the_tag_there_too(tokenizer, read_by_llguidance, choice):
+    for opening in ([OPEN], tokenizer.convert_tokens_to_ids(SPELLED_OPEN)):
+        for closing in ([CLOSE], spelled(tokenizer, "</tool_call>")):
+            matcher = matcher_of(read_by_llguidance, tokenizer, tools=[SEARCH], tool_choice=choice)
+            ids = [*opening, *spelled(tokenizer, BODY), *closing]
+            assert matcher.try_consume_tokens(ids) == len(ids)
+            assert matcher.is_accepting()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_the_masks_let_pass_there_is_a_whole_turn(tokenizer, read_by_llguidance, seed):
+    rng = random.Random(seed)
+    bounded = {"type": "object", "properties": {"q": {"enum": ["<tool_call>", "x"]}}, "required": ["q"]}
+    choice = rng.choice(["auto", "required"])
+    matcher = matcher_of(
+        read_by_llguidance, tokenizer, tools=[ToolSpec("search", "", bounded)], tool_choice=choice, max_calls=2
+    )
+    ids: list[int] = []
+    while not matcher.is_stopped():
+        allowed_now = sampled_from(matcher)
+        favored = [token for token in (OPEN, CLOSE, IM_END) if token in allowed_now]
+        ids.append(rng.choice(favored) if favored and rng.random() < 0.5 else rng.choice(allowed_now))
+        assert matcher.consume_token(ids[-1]), matcher.get_error()
+        assert len(ids) < 500
+    completion = parse_completion(tokenizer.decode(ids[:-1] if ids[-1] == IM_END else ids), tools=[SEARCH])
+    assert not completion.invalid_tool_calls
+    if choice == "required":
+        assert completion.tool_calls
+
+
+def test_none_lets_no_form_of_the_tag_pass_there_either(tokenizer, read_by_llguidance):
+    for tools in ([SEARCH], []):
+        matcher = matcher_of(read_by_llguidance, tokenizer, tools=tools, tool_choice="none")
+        allowed_now = sampled_from(matcher)
+        assert OPEN not in allowed_now
+        assert CLOSE in allowed_now
+        assert matcher.try_consume_tokens([CLOSE, 500]) == 2
+        *begun, last = tokenizer.convert_tokens_to_ids(SPELLED_OPEN)
+        assert matcher.try_consume_tokens([*begun, last]) == len(begun)
+
+
+def test_a_turn_names_the_tokens_that_its_engine_tells(tokenizer):
+    engine = ScriptedEngine(tokenizer, ["Hello."])
+    engine.grammar_tokens = named_tokens(tokenizer)
+    list(Turn(engine, TurnRequest([User("Find it.")], tools=[SEARCH])))
+    assert "(<tool_call>)" in engine.requests[0].constraint

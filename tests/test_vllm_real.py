@@ -7,12 +7,16 @@ the same request, greedy, gives the same text everywhere.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from dataclasses import replace
 
 import pytest
 
 pytest.importorskip("vllm", reason="vLLM has an environment of its own")
+
+from tokenizers import AddedToken
+from transformers import AutoTokenizer
 
 from hermes_runtime.engines.base import GenerationRequest, SamplingParams, Usage
 from hermes_runtime.engines.registry import load_engine
@@ -104,6 +108,34 @@ def test_at_temperature_one_the_grammar_holds(engine, seed):
     assert result.tool_calls
     assert not result.invalid_tool_calls
     assert not [problem for call in result.tool_calls for problem in call.problems]
+
+
+@pytest.fixture(scope="module")
+def tagged(dense_tiny, tmp_path_factory):
+    """An engine of a vocabulary in which the tags are one token each, as Hermes 3's are."""
+    folder = shutil.copytree(dense_tiny, tmp_path_factory.mktemp("tagged") / "tiny")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in ("<tool_call>", "</tool_call>")])
+    tokenizer.save_pretrained(folder)
+    options = {"dtype": "float32", "enforce_eager": True}
+    opened = load_engine(str(folder), engine="vllm", context_window=WINDOW, engine_options=options)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("choice", ["required", "auto"])
+def test_tags_that_are_tokens_can_be_written(tagged, choice):
+    opening = tagged.tokenizer.convert_tokens_to_ids("<tool_call>")
+    request = replace(
+        ASK, messages=[User("Hello.")], tool_choice=choice, sampling=SamplingParams(temperature=1.5), max_tokens=300
+    )
+    results = [finish(tagged, replace(request, max_calls=1, seed=seed))[1] for seed in range(8)]
+    ended = [result for result in results if result.finish_reason != "length"]
+    assert ended
+    assert not [call for result in ended for call in result.invalid_tool_calls]
+    if choice == "required":
+        assert all(result.tool_calls for result in ended)
+        assert any(opening in result.token_ids for result in results)
 
 
 def test_the_next_turn_finds_the_last_one_in_the_cache(engine):

@@ -188,6 +188,10 @@ class Engine(Protocol):
         """
 
     @property
+    def grammar_tokens(self) -> frozenset[str]:
+        """The tokens of text that can be sampled only where a grammar names them; none where spelling them will do."""
+
+    @property
     def is_closed(self) -> bool:
         """Whether `close` was called."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from packaging.version import Version
 
+from hermes_runtime.control_tokens import named_tokens
 from hermes_runtime.engines.base import GenerationRequest, GrammarLanguage, TokenLogprob, Usage
 from hermes_runtime.engines.local.checkpoint import find_folder, read_json
 from hermes_runtime.engines.loop import LoopThread, TaskChannel
@@ -56,6 +57,7 @@ class VLLMEngine:
         folder = find_folder(model)
         self._vocabulary = read_vocabulary(model, folder, read_json(folder / "config.json"))
         self.tokenizer = self._vocabulary.tokenizer
+        self.grammar_tokens = named_tokens(self.tokenizer)
         self.model_name = model
         self._is_closed = False
         self._llm: Any = None

@@ -78,6 +78,7 @@ class LocalEngine:
     """
 
     grammar_language: GrammarLanguage = "lark"
+    grammar_tokens: frozenset[str] = frozenset()
 
     def __init__(
         self,

@@ -53,6 +53,7 @@ class GenerateEngine:
     """
 
     grammar_language: GrammarLanguage = "lark"
+    grammar_tokens: frozenset[str] = frozenset()
 
     def __init__(self, checkpoint: LoadedCheckpoint, *, context_window: int | None = None) -> None:
         self.tokenizer = checkpoint.tokenizer

@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+from hermes_runtime.control_tokens import named_tokens
 from hermes_runtime.engines.base import FinishReason, GenerationRequest, GrammarLanguage, Usage
 from hermes_runtime.engines.loop import LoopThread, TaskChannel
 from hermes_runtime.engines.server.client import Client, TransientServerError
@@ -81,6 +82,7 @@ class ServerEngine:
         )
         self._vocabulary: Vocabulary = load_vocabulary(model)
         self.tokenizer = self._vocabulary.tokenizer
+        self._named_tokens = named_tokens(self.tokenizer)
         self._text = PromptText(self.tokenizer)
         self._end_texts = [self._decode([token]) for token in self._vocabulary.eos_ids]
         self._is_closed = False
@@ -96,6 +98,11 @@ class ServerEngine:
     def grammar_language(self) -> GrammarLanguage | None:
         """What the server reads grammars in; None where it takes none."""
         return self.profile.grammar_language
+
+    @property
+    def grammar_tokens(self) -> frozenset[str]:
+        """Where llguidance reads the tokenizer by itself, what it takes for control tokens; see `Engine`."""
+        return self._named_tokens if self.profile.names_tokens else frozenset()
 
     @property
     def is_closed(self) -> bool:

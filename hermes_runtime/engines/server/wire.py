@@ -48,15 +48,19 @@ class GrammarForm:
     Attributes:
         language: What the grammar is written in.
         fields: The fields of a request that carry it.
+        names_tokens: Tags that are one token must be named in it; see `Engine.grammar_tokens`.
     """
 
     language: GrammarLanguage
     fields: Callable[[str], dict[str, Any]]
+    names_tokens: bool = False
 
 
 GRAMMAR_FORMS: dict[str, GrammarForm] = {
-    "structured_outputs": GrammarForm("lark", lambda lark: {"structured_outputs": {"grammar": for_llguidance(lark)}}),
-    "ebnf %llguidance": GrammarForm("lark", lambda lark: {"ebnf": for_llguidance(lark)}),
+    "structured_outputs": GrammarForm(
+        "lark", lambda lark: {"structured_outputs": {"grammar": for_llguidance(lark)}}, names_tokens=True
+    ),
+    "ebnf %llguidance": GrammarForm("lark", lambda lark: {"ebnf": for_llguidance(lark)}, names_tokens=True),
     "grammar %llguidance": GrammarForm("lark", lambda lark: {"grammar": for_llguidance(lark)}),
     "ebnf": GrammarForm("gbnf", lambda gbnf: {"ebnf": gbnf}),
     "grammar": GrammarForm("gbnf", lambda gbnf: {"grammar": gbnf}),
@@ -95,6 +99,11 @@ class ServerProfile:
     def grammar_language(self) -> GrammarLanguage | None:
         """What grammars for it are written in."""
         return None if self.grammar is None else GRAMMAR_FORMS[self.grammar].language
+
+    @property
+    def names_tokens(self) -> bool:
+        """Whether tags that are one token must be named in grammars for it."""
+        return self.grammar is not None and GRAMMAR_FORMS[self.grammar].names_tokens
 
 
 @dataclass(frozen=True, slots=True)
