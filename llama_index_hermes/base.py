@@ -18,6 +18,7 @@ from llama_index.core.base.llms.types import (
     CompletionResponseGen,
     LLMMetadata,
     MessageRole,
+    ToolCallBlock,
 )
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
 from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
@@ -332,6 +333,21 @@ class HermesLLM(StructuredPrediction):
             "allow_parallel_tool_calls": allow_parallel_tool_calls,
             **kwargs,
         }
+
+    def _validate_chat_with_tools_response(
+        self,
+        response: ChatResponse,
+        tools: Sequence[BaseTool],
+        allow_parallel_tool_calls: bool = False,
+        **kwargs: Any,
+    ) -> ChatResponse:
+        # The turn ends with its last call by itself; what an engine makes of its grammar is not relied on here.
+        made = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+        if allow_parallel_tool_calls or len(made) < 2:
+            return response
+        surplus = {id(block) for block in made[1:]}
+        kept = [block for block in response.message.blocks if id(block) not in surplus]
+        return response.model_copy(update={"message": response.message.model_copy(update={"blocks": kept})})
 
     @property
     def _turn_options(self) -> dict[str, Any]:

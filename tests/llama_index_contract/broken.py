@@ -175,8 +175,8 @@ class NamesAreIds(ScriptedLLM):
 
 
 class NeverTrims(ScriptedLLM):
-    def _prepare_chat_with_tools(self, *args: Any, allow_parallel_tool_calls: bool = False, **options: Any) -> Any:
-        return super()._prepare_chat_with_tools(*args, allow_parallel_tool_calls=True, **options)
+    def _validate_chat_with_tools_response(self, response: Any, *_: Any, **__: Any) -> Any:
+        return response
 
 
 class AppendsToTheHistory(ScriptedLLM):
