@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("vllm", reason="vLLM has an environment of its own")
 
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
@@ -115,8 +116,13 @@ def tagged(dense_tiny, tmp_path_factory):
     """An engine of a vocabulary in which the tags are one token each, as Hermes 3's are."""
     folder = shutil.copytree(dense_tiny, tmp_path_factory.mktemp("tagged") / "tiny")
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    spelled_first = tokenizer.encode('<tool_call>\n{"arguments": ', add_special_tokens=False)[0]
     tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in ("<tool_call>", "</tool_call>")])
     tokenizer.save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    for name in ("lm_head.weight", "model.embed_tokens.weight"):  # as likely as what it stands for
+        weights[name][tokenizer.convert_tokens_to_ids("<tool_call>")] = weights[name][spelled_first]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     options = {"dtype": "float32", "enforce_eager": True}
     opened = load_engine(str(folder), engine="vllm", context_window=WINDOW, engine_options=options)
     yield opened
