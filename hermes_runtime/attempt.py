@@ -52,7 +52,6 @@ class Attempt:
 
     Attributes:
         is_full: Whether it made all the calls it may; what follows is not read.
-        text: All that was generated, markup included.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Attempt:
     ) -> None:
         self.generation = generation
         self.token_ids: list[int] = []
-        self.text = ""
+        self._texts: list[str] = []
         self._parser = reader
         self._hold_events = hold_events
         self._events: list[Event] = []
@@ -79,7 +78,7 @@ class Attempt:
     def feed(self, delta: TokenDelta) -> list[Event]:
         """Take a delta, return the events to pass on now."""
         self.token_ids += delta.ids
-        self.text += delta.text
+        self._texts.append(delta.text)
         if delta.logprobs is not None:
             self._logprobs = [] if self._logprobs is None else self._logprobs
             self._logprobs += delta.logprobs
@@ -129,6 +128,11 @@ class Attempt:
     def _passed_on(self, events: list[Event]) -> list[Event]:
         self._events += events
         return [] if self._hold_events else events
+
+    @property
+    def text(self) -> str:
+        """All that was generated, markup included."""
+        return "".join(self._texts)
 
     @property
     def ended_itself(self) -> bool:

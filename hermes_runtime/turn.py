@@ -207,7 +207,7 @@ class RunningTurn(ABC):
 
     def _count(self, attempt: Attempt, prompt_ids: tuple[int, ...]) -> Usage:
         usage = attempt.generation.usage or Usage(len(prompt_ids), len(attempt.token_ids))
-        if attempt.text and not usage.completion_tokens:  # cut, and told neither ids nor their number
+        if not usage.completion_tokens:  # cut, and told neither ids nor their number
             written = self._engine.tokenizer.encode(attempt.text, add_special_tokens=False)
             usage = replace(usage, completion_tokens=len(written))
         self._usage += usage

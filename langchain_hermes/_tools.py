@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.tools import BaseTool
+from langchain_core.tools.base import create_schema_from_function
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from pydantic import BaseModel
 
@@ -55,6 +56,15 @@ def _recursive_schema(described: Any) -> dict[str, Any] | None:
     """
     if isinstance(described, BaseTool):
         described = described.tool_call_schema
+    elif callable(described) and not isinstance(described, type):
+        described = create_schema_from_function(
+            described.__name__,
+            described,
+            filter_args=(),
+            parse_docstring=True,
+            error_on_invalid_docstring=False,
+            include_injected=False,
+        )
     if not isinstance(described, type) or not issubclass(described, BaseModel):
         return None
     schema = described.model_json_schema()

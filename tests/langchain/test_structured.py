@@ -196,7 +196,7 @@ def test_arguments_that_contain_themselves_are_kept_too(scripted):
         """Save a folder."""
 
     llm, _ = scripted(lambda prompt: "")
-    for tool in (StructuredTool.from_function(save), Folder):
+    for tool in (save, StructuredTool.from_function(save), Folder):
         parameters = llm.bind_tools([tool]).kwargs["tools"][0]["function"]["parameters"]
         assert parameters["type"] == "object"
         assert '"$ref": "#/$defs/Folder"' in json.dumps(parameters)
