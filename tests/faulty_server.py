@@ -159,13 +159,12 @@ class FaultyServer:
 
     def _answer(self, connection: socket.socket, head: str, body: dict[str, Any]) -> bool:
         """Answer one request; return whether the connection stays open."""
-        if head.startswith("GET /v1/models ") and self._lists_models:
+        if head.startswith("GET /v1/models "):
             card = {"id": "served", "owned_by": self._owner, "max_model_len": self._window}
-            _send_json(connection, "200 OK", {"data": [card]})
+            _send_json(connection, "200 OK" if self._lists_models else "404 Not Found", {"data": [card]})
             return True
         if head.startswith("GET "):
-            status = "404 Not Found" if head.startswith("GET /v1/models ") else self._elsewhere
-            _send_json(connection, status, {"detail": "not for you"})
+            _send_json(connection, self._elsewhere, {"detail": "not for you"})
             return True
         if not body.get("stream"):
             _send_json(connection, *self._probed(body))

@@ -80,6 +80,25 @@ def replace_forward(engine, around):
     model.forward = lambda *args, **kwargs: around(forward, *args, **kwargs)
 
 
+def runs_out(patch, name):
+    """Let memory run out at a function's second call: the first layer's keys are made by then. Returns its calls."""
+    made, calls = getattr(slots, name), []
+
+    def run_out(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("full")
+        return made(*args)
+
+    patch.setattr(slots, name, run_out)
+    return calls
+
+
+def affording(monkeypatch, tokens):
+    """Let the memory hold so many tokens."""
+    monkeypatch.setattr("hermes_runtime.engines.local.engine.affordable_tokens", lambda _: tokens)
+
+
 def test_a_batch_that_does_not_fit_the_memory_runs_one_by_one(mistral_tokenizer, expected):
     def fit_one(forward, *args, packed, **kwargs):
         if len(packed.segments) > 1:
@@ -111,19 +130,11 @@ def test_a_request_that_breaks_its_passes_fails_alone(mistral_tokenizer, expecte
 
 def test_memory_that_runs_out_while_the_cache_grows(mistral_tokenizer, expected, monkeypatch):
     long = (1, *range(700, 1000))
-    resized, calls = slots._resized, []
-
-    def run_out(*args):
-        calls.append(args)
-        if len(calls) == 2:  # the first layer's keys have grown already
-            raise torch.OutOfMemoryError("full")
-        return resized(*args)
-
     with opened(mistral_tokenizer) as engine:
         assert ids_of(engine.submit(request(PROMPTS[0]))) == expected(PROMPTS[0])
         before = engine._cache.tokens
         with monkeypatch.context() as patch:
-            patch.setattr(slots, "_resized", run_out)
+            runs_out(patch, "_resized")
             with pytest.raises(DeviceMemoryError):
                 ids_of(engine.submit(request(long)))
         assert engine._cache.tokens < before
@@ -134,7 +145,7 @@ def test_memory_that_runs_out_while_the_cache_grows(mistral_tokenizer, expected,
 @pytest.fixture
 def little_memory(monkeypatch):
     """Room for two of the longest conversations, or for four short ones."""
-    monkeypatch.setattr("hermes_runtime.engines.local.engine.affordable_tokens", lambda _: 1024)
+    affording(monkeypatch, 1024)
 
 
 def test_more_short_conversations_fit_the_memory_than_long_ones(mistral_tokenizer, expected, little_memory):
@@ -171,15 +182,7 @@ def test_a_conversation_that_grows_makes_the_youngest_wait(mistral_tokenizer, ex
 
 
 def test_memory_that_runs_out_while_the_cache_shrinks(mistral_tokenizer, expected, little_memory, monkeypatch):
-    calls, reshaped = [], slots._reshaped
-
-    def run_out(*args):
-        calls.append(args)
-        if len(calls) == 2:
-            raise torch.OutOfMemoryError("full")
-        return reshaped(*args)
-
-    monkeypatch.setattr(slots, "_reshaped", run_out)
+    calls = runs_out(monkeypatch, "_reshaped")
     with opened(mistral_tokenizer) as engine:
         prompts = [(1, 700 + number, 1000) for number in range(4)]
         for prompt in prompts:
@@ -193,16 +196,8 @@ def test_memory_that_runs_out_while_the_cache_shrinks(mistral_tokenizer, expecte
 
 
 def test_memory_that_runs_out_while_a_conversation_goes_on(mistral_tokenizer, expected, monkeypatch):
-    monkeypatch.setattr("hermes_runtime.engines.local.engine.affordable_tokens", lambda _: 768)
-    calls, reshaped = [], slots._reshaped
-
-    def run_out(*args):
-        calls.append(args)
-        if len(calls) == 2:
-            raise torch.OutOfMemoryError("full")
-        return reshaped(*args)
-
-    monkeypatch.setattr(slots, "_reshaped", run_out)
+    affording(monkeypatch, 768)
+    calls = runs_out(monkeypatch, "_reshaped")
     with opened(mistral_tokenizer) as engine:
         prompts = [(1, 700 + number, *range(1000, 1200)) for number in range(3)]
         for prompt in prompts:
@@ -213,7 +208,7 @@ def test_memory_that_runs_out_while_a_conversation_goes_on(mistral_tokenizer, ex
 
 
 def test_a_prefix_that_was_evicted_before_it_was_copied_is_nobodys(mistral_tokenizer, expected, monkeypatch):
-    monkeypatch.setattr("hermes_runtime.engines.local.engine.affordable_tokens", lambda _: 768)
+    affording(monkeypatch, 768)
     trunk = (1, *range(1000, 1400))
     with opened(mistral_tokenizer) as engine:
         branches = [(*trunk[:100], 700 + number) for number in range(2)]

@@ -332,7 +332,7 @@ def test_a_server_that_fails_once_while_it_is_tried_is_no_worse_for_it(open_engi
     options = {"owner": "sglang", "grammars": ("ebnf",), "refuses_grammars": True}
     well, server = open_engine(answer_well, **options)
     assert len(server.heads) == 5
-    engine, _ = open_engine(answer_well, failures=(number,), elsewhere="404 Not Found", **options)
+    engine, _ = open_engine(answer_well, failures=(number,), **options)
     assert engine.profile == well.profile
 
 

@@ -13,6 +13,7 @@ from hermes_runtime.errors import InvalidRequestError, ToolChoiceError
 from hermes_runtime.messages import ToolChoice, ToolSpec
 from llama_index_hermes._tools import plain_tool_choice, resolve_tool_choice, tool_specs
 from tests.grammar_oracle import accepts
+from tests.llama_index.test_structured import Folder
 
 Item = TypeVar("Item")
 SPECS = (ToolSpec("add"), ToolSpec("look"))
@@ -103,13 +104,6 @@ def test_choice_that_cannot_be_kept_is_refused(choice, required, specs):
 )
 def test_plain_choice_means_the_same(choice):
     assert ToolChoice.coerce(plain_tool_choice(choice), SPECS) == choice
-
-
-class Folder(BaseModel):
-    """A folder."""
-
-    name: str
-    folders: list[Folder] = []
 
 
 def test_a_class_that_contains_itself_keeps_its_properties():

@@ -82,7 +82,6 @@ class ServerEngine:
         )
         self._vocabulary: Vocabulary = load_vocabulary(model)
         self.tokenizer = self._vocabulary.tokenizer
-        self._named_tokens = named_tokens(self.tokenizer)
         self._text = PromptText(self.tokenizer)
         self._end_texts = [self._decode([token]) for token in self._vocabulary.eos_ids]
         self._is_closed = False
@@ -90,6 +89,7 @@ class ServerEngine:
         try:
             self.profile: ServerProfile = self._loop.run(self._retried(lambda: self._probe(served_model)))
             self.context_window = self._bounded_window(context_window)
+            self.grammar_tokens = named_tokens(self.tokenizer) if self.profile.names_tokens else frozenset()
         except BaseException:
             self.close()
             raise
@@ -98,11 +98,6 @@ class ServerEngine:
     def grammar_language(self) -> GrammarLanguage | None:
         """What the server reads grammars in; None where it takes none."""
         return self.profile.grammar_language
-
-    @property
-    def grammar_tokens(self) -> frozenset[str]:
-        """Where llguidance reads the tokenizer by itself, what it takes for control tokens; see `Engine`."""
-        return self._named_tokens if self.profile.names_tokens else frozenset()
 
     @property
     def is_closed(self) -> bool:
