@@ -112,14 +112,17 @@ def seconds(
     repeats: int = 3,
     device: torch.device | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    *,
+    warm: bool = True,
 ) -> float:
-    """The least time of `repeats` runs after one for warming up."""
+    """The least time of `repeats` runs, after one that does not count unless `warm` is false."""
 
     def wait() -> None:
         if device is not None and device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    run()
+    if warm:
+        run()
     times = []
     for _ in range(repeats):
         wait()

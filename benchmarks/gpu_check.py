@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks import _common
 from benchmarks._common import Result, seconds
@@ -37,6 +38,7 @@ from hermes_runtime.engines.local.random_checkpoint import SEVEN_B, Shape, rando
 
 GREEDY = SamplingParams(temperature=0.0)
 _PATIENCE = 300.0  # seconds
+_FRESH = 8  # lengths of keys that no attention has met
 TOLERANCE = {"torch-int8": 2e-2}  # of activations rounded to 8 bits
 BFLOAT16_TOLERANCE = 6e-3  # against float64, as in the tests
 
@@ -125,6 +127,42 @@ def crossover(device: torch.device, weight: AwqWeight) -> list[Result]:
         int4 = seconds(lambda x=x: layer.int4(x), 10, device)
         dense = seconds(lambda x=x: torch.nn.functional.linear(x, layer.dense()), 10, device)
         found.append(Result(f"int4, {rows} rows", int4 * 1e3, "ms", "a dense block", int4 / dense))
+    return found
+
+
+def time_attention(device: torch.device, shape: Shape, contexts: Sequence[int], bandwidth: float) -> list[Result]:
+    """Torch's attentions side by side at one token of one stream, as parts of what reading its keys and values takes.
+
+    Some are planned anew for each number of keys: their first call at a length says what that takes.
+    """
+    names = ("FLASH_ATTENTION", "MATH") if device.type == "cpu" else ("CUDNN_ATTENTION", "EFFICIENT_ATTENTION", "MATH")
+    width = shape.hidden // shape.heads
+    query = torch.randn(1, shape.kv_heads, shape.heads // shape.kv_heads, width, device=device).bfloat16()
+    longest = max(contexts) + _FRESH
+    cached = torch.randn(2, 1, shape.kv_heads, longest, width, device=device).bfloat16()
+
+    def attend(length: int) -> None:
+        keys, values = cached[:, :, :, :length]
+        hidden = torch.zeros(1, 1, query.shape[2], length, device=device, dtype=query.dtype)
+        torch.nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=hidden)
+
+    found = []
+    for name in names:
+        try:
+            with sdpa_kernel(getattr(SDPBackend, name)):
+                times = [seconds(lambda length=length: attend(length), 10, device) for length in contexts]
+                fresh = [
+                    seconds(lambda length=length: attend(length), 1, device, warm=False)
+                    for length in range(longest - _FRESH + 1, longest)
+                ]
+        except RuntimeError as error:
+            print(f"attention {name} does not run here: {error}")
+            continue
+        for length, took in zip(contexts, times, strict=True):
+            share = cached[..., :length, :].nbytes / bandwidth / took
+            found.append(Result(f"attention {name}, {length} keys", took * 1e3, "ms", limit_share=share))
+        new = sum(fresh) / len(fresh)
+        found.append(Result(f"attention {name}, keys of a new length", new * 1e3, "ms", "a known one", new / times[-1]))
     return found
 
 
@@ -258,6 +296,7 @@ def figures(device: torch.device, plan: Plan, folder: Path) -> list[Result]:
         found += time_kernels(device, weight, bandwidth)
         if device.type == "cuda":
             found += crossover(device, weight)
+        found += time_attention(device, plan.shape, plan.contexts, bandwidth)
     return found + whole_model(device, folder / "awq", plan, bandwidth)
 
 

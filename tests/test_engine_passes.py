@@ -283,6 +283,30 @@ def test_who_waits_for_a_prefix_holds_up_nobody_else(mistral_tokenizer, expected
     assert any(prompts[2] in running and prompts[1] in waiting for running, waiting in seen)
 
 
+def test_lengths_that_vary_are_no_business_of_attention_that_is_planned_for_each(mistral_tokenizer, expected):
+    """cuDNN's, which torch prefers on some GPUs; the switch is everybody's, so two engines must not mix it up."""
+    seen = []
+    both = threading.Barrier(2, timeout=60)
+
+    def look(forward, *args, **kwargs):
+        both.wait()
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        both.wait()
+        if len(seen) > 2:
+            raise OSError("flaky")
+        return forward(*args, **kwargs)
+
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    with opened(mistral_tokenizer) as one, opened(mistral_tokenizer) as other:
+        for engine in (one, other):
+            replace_forward(engine, look)
+        for generation in [engine.submit(request(PROMPTS[0])) for engine in (one, other)]:
+            with pytest.raises(EngineError, match="flaky"):
+                ids_of(generation)
+    assert seen == [False] * 4
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+
+
 @pytest.mark.parametrize("window", [None, 24])
 def test_rows_that_share_an_attention_call_change_nothing(mistral_tokenizer, window):
     """As on a GPU; a CPU attends row by row."""

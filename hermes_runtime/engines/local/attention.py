@@ -6,7 +6,9 @@ beside it. Transformers calls it through its public attention interface.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,34 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 _NAME = "hermes_slots"
+
+
+_lock = threading.Lock()
+_varied_passes = 0
+_had_cudnn = True
+
+
+@contextmanager
+def varied_lengths() -> Iterator[None]:
+    """Compute passes whose keys are as many as they happen to be.
+
+    On Hopper and later torch prefers cuDNN's attention, which builds a plan for each new number of queries or keys, in
+    tens of milliseconds of the host's time: right for shapes that come again, but here each would be the first.
+    The switch is the process's: the last one out turns it back.
+    """
+    global _varied_passes, _had_cudnn  # noqa: PLW0603 - torch keeps the switch in a global too
+    with _lock:
+        if not _varied_passes:
+            _had_cudnn = torch.backends.cuda.cudnn_sdp_enabled()
+            torch.backends.cuda.enable_cudnn_sdp(False)
+        _varied_passes += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _varied_passes -= 1
+            if not _varied_passes:
+                torch.backends.cuda.enable_cudnn_sdp(_had_cudnn)
 
 
 class PassAbandonedError(Exception):

@@ -9,24 +9,28 @@ import queue
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 import torch
 
 from hermes_runtime.engines.base import GenerationRequest, GrammarLanguage
-from hermes_runtime.engines.local.attention import PackedPass, PassAbandonedError, use_slot_attention
+from hermes_runtime.engines.local.attention import (
+    PackedPass,
+    PassAbandonedError,
+    use_slot_attention,
+    varied_lengths,
+)
 from hermes_runtime.engines.local.constraint import ConstraintCompiler
-from hermes_runtime.engines.local.costs import PassCosts
 from hermes_runtime.engines.local.graphs import FixedPasses
 from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window
 from hermes_runtime.engines.local.limits import DEFAULT_LIMITS, EngineLimits, affordable_tokens
 from hermes_runtime.engines.local.loader import LoadedCheckpoint
 from hermes_runtime.engines.local.pool import Placement, SlotPool, rounded
 from hermes_runtime.engines.local.process import close_at_exit, open_channel, refusal
+from hermes_runtime.engines.local.scheduler import Scheduler, Step
 from hermes_runtime.engines.local.sequence import Sequence
-from hermes_runtime.engines.local.slots import SlotCache, SlotRow
+from hermes_runtime.engines.local.slots import SlotCache
 from hermes_runtime.engines.stream import StreamedGeneration
 from hermes_runtime.errors import (
     ContextWindowExceededError,
@@ -36,33 +40,8 @@ from hermes_runtime.errors import (
     InvalidRequestError,
 )
 
-_LEAST_CHUNK = 16
 _LESS = 0.75  # of the memory that the cache may take, once it was too much
 _NO_MASK = torch.empty(1, 1, 1, 1)  # of four dimensions, so that transformers makes none; a packed pass has its own
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What a pass adds to one sequence.
-
-    Attributes:
-        sequence: It.
-        row: Its next tokens, prompt or draft included.
-        logits: How many rows of logits are asked for: after a prompt's last token and after each drafted one.
-    """
-
-    sequence: Sequence
-    row: SlotRow
-    logits: int
-
-    @classmethod
-    def of(cls, sequence: Sequence, room: int) -> _Step:
-        """Take all that is pending and the draft, or else as much of a prompt as there is room for."""
-        pending = sequence.ids[sequence.cached :]
-        is_whole = len(pending) <= room
-        new = (*pending, *sequence.draft) if is_whole else pending[:room]
-        row = SlotRow(_placed(sequence).slot.index, sequence.cached, tuple(new))
-        return cls(sequence, row, 1 + len(sequence.draft) if is_whole else 0)
 
 
 class LocalEngine:
@@ -109,8 +88,7 @@ class LocalEngine:
         )
         use_slot_attention(checkpoint.model)
         self._fixed = self._fixed_passes() if limits.graphs_on(torch.device(checkpoint.device)) else None
-        self._chunk = limits.chunk_on(torch.device(checkpoint.device))
-        self._costs = PassCosts()
+        self._scheduler = Scheduler(limits, torch.device(checkpoint.device))
         self._pool = SlotPool(limits.slots)
         self._running: list[Sequence] = []
         self._waiting: deque[Sequence] = deque()
@@ -262,7 +240,7 @@ class LocalEngine:
         if self._pool.rows * max(length, self._cache.length) <= self._cache.tokens:
             return
         while len(self._running) > 1 and len(self._running) * length > self._cache.tokens:
-            self._pause(max(self._running, key=lambda sequence: _placed(sequence).slot.last_used))
+            self._pause(max(self._running, key=lambda sequence: sequence.slot.last_used))
             length = self._row_length(self._running)
         rows, length = self._pool.keep(self._cache.tokens, length)
         if rows == list(range(self._cache.slots)) and length >= self._cache.length:
@@ -277,43 +255,19 @@ class LocalEngine:
 
     def _pause(self, sequence: Sequence) -> None:
         self._running.remove(sequence)
-        self._pool.release(_placed(sequence).slot, sequence.ids[: sequence.cached])
+        self._pool.release(sequence.slot, sequence.ids[: sequence.cached])
         sequence.pause()
         self._waiting.appendleft(sequence)
         with self._lock:
             self._queued += 1
 
-    def _schedule(self) -> list[_Step]:
-        """Return what the next pass computes: a token and its draft of every stream, and a chunk of the prompts."""
+    def _schedule(self) -> list[Step]:
+        """Return what the next pass computes."""
         if self._running:
             self._fit()
-        prompts = [sequence for sequence in self._running if sequence.pending > 1]
-        streams = [sequence for sequence in self._running if sequence.pending == 1]
-        price = self._costs.price(len(streams))
-        steps = [_Step.of(sequence, 1) for sequence in streams if self._plans_draft(sequence, price)]
-        room = self._chunk_beside(len(streams))
-        for sequence in prompts:
-            if room > 0 and (sequence.pending > room or self._plans_draft(sequence, price)):
-                steps.append(_Step.of(sequence, room))
-                room -= len(steps[-1].row.ids)
-        if prompts and prompts[0] in self._running:  # to the end of the line: long prompts take turns
-            self._running.remove(prompts[0])
-            self._running.append(prompts[0])
-        return sorted(steps, key=lambda step: step.row.slot)
+        return self._scheduler.plan(self._running, lambda sequence, error: self._end(sequence, as_typed_error(error)))
 
-    def _plans_draft(self, sequence: Sequence, price: float) -> bool:
-        try:
-            sequence.plan_draft(price)
-        except Exception as error:  # noqa: BLE001 - as in `_run`
-            self._end(sequence, as_typed_error(error))
-            return False
-        return True
-
-    def _chunk_beside(self, streams: int) -> int:
-        affordable = self._costs.tokens_within(self._limits.patience) if streams else None
-        return self._chunk if affordable is None else max(_LEAST_CHUNK, min(affordable, self._chunk))
-
-    def _run(self, steps: list[_Step], *, is_retry: bool = False) -> None:
+    def _run(self, steps: list[Step], *, is_retry: bool = False) -> None:
         """Compute a pass. Where it fails, each sequence runs alone, so that an error fails only whom it concerns."""
         start = time.perf_counter()
         try:
@@ -326,7 +280,7 @@ class LocalEngine:
             for step, rows in zip(steps, logits, strict=True):
                 self._advance(step, rows)
             if self._fixed is None or not self._fixed.has_captured:
-                self._costs.note(sum(len(step.row.ids) for step in steps), time.perf_counter() - start)
+                self._scheduler.note(steps, time.perf_counter() - start)
             return
         if not is_retry:
             self._note_failure(failure)
@@ -337,14 +291,15 @@ class LocalEngine:
         for step in steps:
             self._run([step], is_retry=True)
 
-    def _computed(self, steps: list[_Step]) -> list[torch.Tensor]:
+    def _computed(self, steps: list[Step]) -> list[torch.Tensor]:
         """Run the model; return the logits that each step asks for, (rows, columns)."""
         rows = [step.row for step in steps]
         ends = accumulate(len(row.ids) for row in rows)
         kept = [position for step, end in zip(steps, ends, strict=True) for position in range(end - step.logits, end)]
         logits = None if self._fixed is None else self._fixed.run(rows, kept)
         if logits is None:
-            logits = self._forward(self._cache.prepare(rows, lambda: self._is_wanted(steps)), kept)
+            with varied_lengths():
+                logits = self._forward(self._cache.prepare(rows, lambda: self._is_wanted(steps)), kept)
         return list(torch.split(logits.float(), [step.logits for step in steps]))
 
     def _forward(self, packed: PackedPass, kept: list[int] | None = None) -> torch.Tensor:
@@ -368,10 +323,10 @@ class LocalEngine:
             draft=self._limits.draft,
         )
 
-    def _is_wanted(self, steps: list[_Step]) -> bool:
+    def _is_wanted(self, steps: list[Step]) -> bool:
         return not self._is_closed and any(step.sequence.is_wanted for step in steps)
 
-    def _advance(self, step: _Step, logits: torch.Tensor) -> None:
+    def _advance(self, step: Step, logits: torch.Tensor) -> None:
         sequence = step.sequence
         sequence.note_prompt_computed(step.row.end)
         if not step.logits:
@@ -407,8 +362,3 @@ class LocalEngine:
             sequence.finish("cancelled")
         else:
             sequence.channel.fail(error)
-
-
-def _placed(sequence: Sequence) -> Placement:
-    assert sequence.placement is not None
-    return sequence.placement

@@ -11,7 +11,7 @@ import torch
 from hermes_runtime.engines.base import FinishReason, GenerationRequest, SamplingParams, TokenDelta, TokenLogprob, Usage
 from hermes_runtime.engines.local.constraint import Constraint
 from hermes_runtime.engines.local.drafts import Drafter
-from hermes_runtime.engines.local.pool import Placement
+from hermes_runtime.engines.local.pool import Placement, Slot
 from hermes_runtime.engines.local.sampler import ConstraintMask, LogprobRecorder, sampling_processors
 from hermes_runtime.engines.stream import DeltaChannel
 from hermes_runtime.engines.text import Detokenizer, StopScanner
@@ -75,6 +75,12 @@ class Sequence:
         self._seen[0, : len(self.ids)] = torch.tensor(self.ids)
 
     @property
+    def slot(self) -> Slot:
+        """Where a running one is."""
+        assert self.placement is not None
+        return self.placement.slot
+
+    @property
     def pending(self) -> int:
         """Tokens that are not in the cache yet, the draft not counted."""
         return len(self.ids) - self.cached
@@ -116,8 +122,7 @@ class Sequence:
 
     def note_prompt_computed(self, end: int) -> None:
         """Let other prompts share what is computed of this one, while it still is one."""
-        assert self.placement is not None
-        slot = self.placement.slot
+        slot = self.slot
         if len(slot.ids) < len(slot.prompt):
             slot.ids = slot.prompt[:end]
 
