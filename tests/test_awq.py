@@ -284,7 +284,7 @@ def test_an_outlier_costs_vnni_its_group_a_few_bits():
 
 @NEEDS_VNNI
 def test_shapes_that_vnni_does_not_take_are_dequantized():
-    for group, columns, takes in ((4, 64, False), (8, 16, True), (64, 24, False)):
+    for group, columns, takes in ((4, 64, False), (8, 16, True), (2**16 + 8, 16, False), (64, 24, False)):
         weight = random_weight(2 * group, columns, group)
         layer = LINEAR_OF_KERNEL["vnni"](weight, CPU, torch.bfloat16)
         assert isinstance(layer, VnniLinear if takes else DequantizeLinear)

@@ -160,7 +160,8 @@ class VnniLinear(_AwqLinear):
     @staticmethod
     def fits(weight: AwqWeight) -> bool:
         """Whether it takes a layer of this shape; the rare layer that it does not take is dequantized."""
-        return weight.out_features % vnni.COLUMNS == 0 and weight.group_size % vnni.STEP == 0
+        is_whole = weight.out_features % vnni.COLUMNS == 0 and weight.group_size % vnni.STEP == 0
+        return is_whole and weight.group_size <= vnni.LARGEST_GROUP
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> [..., N]."""

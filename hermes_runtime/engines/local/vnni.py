@@ -34,6 +34,8 @@ COLUMNS = 16
 """Columns of a block; outputs must be a multiple."""
 STEP = 8
 """Groups must be a multiple of as many rows."""
+LARGEST_GROUP = 1 << 16
+"""Rows; the sum of a longer group's rounded activations would not fit 32 bits."""
 
 
 @cache
