@@ -37,7 +37,7 @@ def varied_lengths() -> Iterator[None]:
     global _varied_passes, _had_cudnn  # noqa: PLW0603 - torch keeps the switch in a global too
     with _lock:
         if not _varied_passes:
-            _had_cudnn = torch.backends.cuda.cudnn_sdp_enabled()
+            _had_cudnn = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             torch.backends.cuda.enable_cudnn_sdp(False)
         _varied_passes += 1
     try:
