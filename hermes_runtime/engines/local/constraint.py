@@ -94,7 +94,7 @@ class ConstraintCompiler:
 class Constraint:
     """Where one completion stands in its grammar. Made by `ConstraintCompiler.compile`; for one thread at a time."""
 
-    __slots__ = ("_accepted", "_bits", "_end_ids", "_ended", "_exponents", "_matcher", "vocab_columns")
+    __slots__ = ("_accepted", "_bits", "_end_ids", "_ended", "_exponents", "_is_filled", "_matcher", "vocab_columns")
 
     def __init__(
         self, matcher: LLMatcher, vocab_columns: int, end_ids: tuple[int, ...], exponents: ExponentBound
@@ -106,6 +106,7 @@ class Constraint:
         # The end is kept here and never given to the matcher, which counts it or not depending on how it came to stop.
         self._ended = False
         self._bits = torch.empty(words_per_row(vocab_columns), dtype=torch.int32)
+        self._is_filled = False  # with what may come next here
         self.vocab_columns = vocab_columns
 
     @property
@@ -127,8 +128,15 @@ class Constraint:
         Raises:
             EngineError: The grammar's parser gave up.
         """
-        self.fill(self._bits)
-        row.masked_fill_(~unpack(self._bits.to(row.device), self.vocab_columns), float("-inf"))
+        row.masked_fill_(~unpack(self._next_bits().to(row.device), self.vocab_columns), float("-inf"))
+
+    def permits(self, token: int) -> bool:
+        """Whether `mask` would leave this id.
+
+        Raises:
+            EngineError: The grammar's parser gave up.
+        """
+        return bool(int(self._next_bits()[token // 32]) >> token % 32 & 1)
 
     def fill(self, bits: torch.Tensor) -> None:
         """Write what may come next, one bit an id, lowest bit first, so that a batch is unpacked at once.
@@ -154,6 +162,7 @@ class Constraint:
         Raises:
             EngineError: An id is not allowed where it stands (those before it are accepted), or the parser gave up.
         """
+        self._is_filled = False
         text, end = self._split(ids)
         count = self._matcher.try_consume_tokens(text) if text and not self._ended else 0
         self._accepted += text[:count]
@@ -200,6 +209,7 @@ class Constraint:
             raise ValueError(f"cannot take back {count} of {len(self._accepted)} accepted tokens")
         if not count:
             return
+        self._is_filled = False
         del self._accepted[-count:]
         if self._ended:
             self._ended = False
@@ -207,6 +217,12 @@ class Constraint:
         if count:
             self._matcher.rollback(count)
             self._raise_on_error()
+
+    def _next_bits(self) -> torch.Tensor:
+        if not self._is_filled:
+            self.fill(self._bits)
+            self._is_filled = True
+        return self._bits
 
     def _split(self, ids: Sequence[int]) -> tuple[list[int], list[int]]:
         """Split into text and the id that ends it; what follows the end, or has no column, is in neither."""

@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any
 
@@ -271,14 +272,15 @@ class LocalEngine:
         """Compute a pass. Where it fails, each sequence runs alone, so that an error fails only whom it concerns."""
         start = time.perf_counter()
         try:
-            logits = self._computed(steps)
+            logits, best = self._computed(steps)
         except PassAbandonedError:
             return
         except Exception as error:  # noqa: BLE001 - whatever broke belongs to these requests; the others go on
             failure = as_typed_error(error)
         else:
-            for step, rows in zip(steps, logits, strict=True):
-                self._advance(step, rows)
+            ends = accumulate(step.logits for step in steps)
+            for step, rows, end in zip(steps, logits, ends, strict=True):
+                self._advance(step, rows, best[end - step.logits : end])
             if self._fixed is None or not self._fixed.has_captured:
                 self._scheduler.note(steps, time.perf_counter() - start)
             return
@@ -291,8 +293,12 @@ class LocalEngine:
         for step in steps:
             self._run([step], is_retry=True)
 
-    def _computed(self, steps: list[Step]) -> list[torch.Tensor]:
-        """Run the model; return the logits that each step asks for, (rows, columns)."""
+    def _computed(self, steps: list[Step]) -> tuple[Iterable[torch.Tensor], list[int]]:
+        """Run the model; return the logits that each step asks for, (rows, columns), and the best id of all rows.
+
+        On a GPU each look at a number waits for all that runs: so the best ids are looked at together, where they are
+        of use.
+        """
         rows = [step.row for step in steps]
         ends = accumulate(len(row.ids) for row in rows)
         kept = [position for step, end in zip(steps, ends, strict=True) for position in range(end - step.logits, end)]
@@ -300,7 +306,10 @@ class LocalEngine:
         if logits is None:
             with varied_lengths():
                 logits = self._forward(self._cache.prepare(rows, lambda: self._is_wanted(steps)), kept)
-        return list(torch.split(logits.float(), [step.logits for step in steps]))
+        logits = logits.float()
+        is_of_use = any(step.sequence.takes_best for step in steps)
+        best = logits[:, : self._vocabulary_size].argmax(-1).tolist() if is_of_use else []
+        return torch.split(logits, [step.logits for step in steps]), best
 
     def _forward(self, packed: PackedPass, kept: list[int] | None = None) -> torch.Tensor:
         """Return the logits (rows, columns) of some tokens, or of all."""
@@ -326,14 +335,14 @@ class LocalEngine:
     def _is_wanted(self, steps: list[Step]) -> bool:
         return not self._is_closed and any(step.sequence.is_wanted for step in steps)
 
-    def _advance(self, step: Step, logits: torch.Tensor) -> None:
+    def _advance(self, step: Step, logits: torch.Tensor, best: list[int]) -> None:
         sequence = step.sequence
         sequence.note_prompt_computed(step.row.end)
         if not step.logits:
             sequence.cached = step.row.end
             return
         try:
-            sequence.settle(logits)
+            sequence.settle(logits, best)
         except Exception as error:  # noqa: BLE001 - as in `_run`
             self._end(sequence, as_typed_error(error))
         else:

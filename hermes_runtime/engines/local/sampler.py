@@ -93,6 +93,12 @@ class SeededDraw(LogitsProcessor):
         return cast("torch.FloatTensor", only)
 
 
+def takes_best(request: GenerationRequest, defaults: SamplingParams) -> bool:
+    """Whether the best-scored token that may come next is always the one to take, and nothing else of it is asked."""
+    params = request.sampling.with_defaults(defaults)
+    return not params.temperature and params.repetition_penalty in (None, 1.0) and request.logprobs is None
+
+
 def sampling_processors(
     request: GenerationRequest,
     defaults: SamplingParams,

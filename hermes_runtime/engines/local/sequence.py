@@ -12,7 +12,7 @@ from hermes_runtime.engines.base import FinishReason, GenerationRequest, Samplin
 from hermes_runtime.engines.local.constraint import Constraint
 from hermes_runtime.engines.local.drafts import Drafter
 from hermes_runtime.engines.local.pool import Placement, Slot
-from hermes_runtime.engines.local.sampler import ConstraintMask, LogprobRecorder, sampling_processors
+from hermes_runtime.engines.local.sampler import ConstraintMask, LogprobRecorder, sampling_processors, takes_best
 from hermes_runtime.engines.stream import DeltaChannel
 from hermes_runtime.engines.text import Detokenizer, StopScanner
 from hermes_runtime.errors import GenerationTimeoutError
@@ -54,6 +54,7 @@ class Sequence:
         self.cached = 0
         self.reused = 0
         self.finish_reason: FinishReason | None = None
+        self.takes_best = takes_best(request, defaults)
         self._certain = 0
         self._constraint = constraint
         self._drafter = Drafter(constraint, longest_draft)
@@ -126,19 +127,23 @@ class Sequence:
         if len(slot.ids) < len(slot.prompt):
             slot.ids = slot.prompt[:end]
 
-    def settle(self, logits: torch.Tensor) -> None:
+    def settle(self, logits: torch.Tensor, best: list[int]) -> None:
         """Take the logits after the last token and after each drafted one; accept, sample, show.
 
         Args:
             logits: Shape (drafted tokens + 1, columns); changed in place.
+            best: The best-scored id of each row; looked at only if `takes_best`.
         """
         drafted, certain = self.draft, self._certain
         self.cached = len(self.ids)
         right = 0
         for position in range(len(drafted) + 1):
-            token = (
-                drafted[position] if position < certain and self._recorder is None else self._sample(logits[position])
-            )
+            if position < certain and self._recorder is None:
+                token = drafted[position]
+            elif self.takes_best and (self._constraint is None or self._constraint.permits(best[position])):
+                token = best[position]
+            else:
+                token = self._sample(logits[position])
             is_right = position < len(drafted) and token == drafted[position]
             right += is_right
             self._take(token)
