@@ -105,10 +105,13 @@ def test_requests_that_leave_early_change_nothing_for_the_others(engine, oracle,
 
 
 def test_forced_tokens_are_verified_in_fewer_passes(mistral_tokenizer, oracle):
-    passes = Counter()
+    """And without logits, which nobody would look at."""
+    passes, logits = Counter(), Counter()
 
     def counted(engine):
-        engine._checkpoint.model.register_forward_hook(lambda *_: passes.update([engine]))
+        model = engine._checkpoint.model
+        model.register_forward_hook(lambda *_: passes.update([engine]))
+        model.lm_head.register_forward_hook(lambda _, rows, *__: logits.update({engine: rows[0].shape[1]}))
         return ids_of(run(engine, constraint=CALLS, max_tokens=80))
 
     drafting = LocalEngine(small_checkpoint(mistral_tokenizer))
@@ -116,6 +119,7 @@ def test_forced_tokens_are_verified_in_fewer_passes(mistral_tokenizer, oracle):
     try:
         assert counted(drafting) == counted(plain) == ids_of(run(oracle, constraint=CALLS, max_tokens=80))
         assert passes[drafting] < 0.6 * passes[plain]
+        assert logits[drafting] < 0.75 * logits[plain]
     finally:
         drafting.close()
         plain.close()

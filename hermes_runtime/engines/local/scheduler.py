@@ -22,7 +22,7 @@ class Step:
     Attributes:
         sequence: It.
         row: Its next tokens, prompt or draft included.
-        logits: How many rows of logits are asked for: after a prompt's last token and after each drafted one.
+        logits: How many rows of logits are asked for, the last ones: where the next tokens are decided.
     """
 
     sequence: Sequence
@@ -36,7 +36,7 @@ class Step:
         is_whole = len(pending) <= room
         new = (*pending, *sequence.draft) if is_whole else pending[:room]
         row = SlotRow(sequence.slot.index, sequence.cached, tuple(new))
-        return cls(sequence, row, 1 + len(sequence.draft) if is_whole else 0)
+        return cls(sequence, row, sequence.undecided if is_whole else 0)
 
 
 class Scheduler:

@@ -121,6 +121,14 @@ class Sequence:
         draft, certain = self._drafter.draft(self.ids, price)
         self.draft, self._certain = draft[:room], min(certain, room)
 
+    @property
+    def undecided(self) -> int:
+        """How many tokens the logits of the next pass shall decide: those of the draft that are not certain, one more.
+
+        Log-probabilities are asked for of certain tokens too.
+        """
+        return 1 + len(self.draft) - (self._certain if self._recorder is None else 0)
+
     def note_prompt_computed(self, end: int) -> None:
         """Let other prompts share what is computed of this one, while it still is one."""
         slot = self.slot
@@ -128,22 +136,24 @@ class Sequence:
             slot.ids = slot.prompt[:end]
 
     def settle(self, logits: torch.Tensor, best: list[int]) -> None:
-        """Take the logits after the last token and after each drafted one; accept, sample, show.
+        """Take the logits that decide; accept, sample, show.
 
         Args:
-            logits: Shape (drafted tokens + 1, columns); changed in place.
+            logits: Shape (undecided tokens, columns); changed in place.
             best: The best-scored id of each row; looked at only if `takes_best`.
         """
-        drafted, certain = self.draft, self._certain
+        drafted = self.draft
+        decided = 1 + len(drafted) - len(logits)
         self.cached = len(self.ids)
         right = 0
         for position in range(len(drafted) + 1):
-            if position < certain and self._recorder is None:
+            row = position - decided
+            if row < 0:
                 token = drafted[position]
-            elif self.takes_best and (self._constraint is None or self._constraint.permits(best[position])):
-                token = best[position]
+            elif self.takes_best and (self._constraint is None or self._constraint.permits(best[row])):
+                token = best[row]
             else:
-                token = self._sample(logits[position])
+                token = self._sample(logits[row])
             is_right = position < len(drafted) and token == drafted[position]
             right += is_right
             self._take(token)
