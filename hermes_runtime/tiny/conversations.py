@@ -103,6 +103,7 @@ def make_conversation(
     number: int = 0,
     pieces: Sequence[str] = (),
     drill: float = 0.0,
+    hard: float = 0.0,
 ) -> Conversation:
     """Make one conversation.
 
@@ -115,8 +116,11 @@ def make_conversation(
         pieces: What made-up words are made of; see `Values`.
         drill: Share of conversations whose tools have opaque names. With telling ones alone a model guesses a parameter
             from the type of its value, and never learns to look for the tool that the question is about.
+        hard: Share of conversations that ask for more than the others, once `difficulty` is 1; see `Values`.
     """
-    values = Values(rng, held_out=held_out, pieces=pieces, opaque=drill > 0 and rng.random() < drill)
+    is_opaque = drill > 0 and rng.random() < drill
+    is_hard = hard > 0 and rng.random() < hard * difficulty
+    values = Values(rng, held_out=held_out, pieces=pieces, opaque=is_opaque, hard=is_hard)
     kinds = ("tools", "json", "extraction", "plain", "copy")
     kind = rng.choices(kinds, (76, 12 * difficulty, 5 * difficulty, 4, 2 + 14 * (1 - difficulty)))[0]
     if kind == "extraction":
@@ -192,8 +196,12 @@ def _toolset(values: Values, difficulty: float, *, everyday: bool) -> tuple[list
     """Return the tools of a conversation, and whether only their verbs tell some of them apart."""
     rng = values.rng
     few = 0 if values.opaque and difficulty > 0.3 else 3 + 12 * (1 - difficulty)
-    amount = rng.choices((1, 2, 3, 4), (few, 3, 3 * difficulty + 0.01, 2.5 * difficulty + 0.01))[0]
+    three, four = (3.5, 4.5) if values.hard else (3, 2.5)
+    amount = rng.choices((1, 2, 3, 4), (few, 3, three * difficulty + 0.01, four * difficulty + 0.01))[0]
     most = 1 + round(rng.random() * (0.6 + 2.4 * difficulty)) + (rng.random() < 0.2 * difficulty)
+    if values.hard:
+        most = rng.randint(2, 4)
+    related = 0.35 if values.hard else 0.12
     optional = 0.4 if difficulty > 0.6 and values.chance(0.12) else 0.0
     tools: dict[str, Tool] = {}
     by_verb = False
@@ -201,7 +209,9 @@ def _toolset(values: Values, difficulty: float, *, everyday: bool) -> tuple[list
         if everyday and not values.opaque and values.chance(0.28):
             tool = everyday_tool(values)
         elif (
-            (named := [t for t in tools.values() if t.noun and not t.asks]) and difficulty > 0.6 and values.chance(0.12)
+            (named := [t for t in tools.values() if t.noun and not t.asks])
+            and difficulty > 0.6
+            and values.chance(related)
         ):
             tool = related_tool(values, rng.choice(named), most_parameters=most)
         else:
@@ -222,7 +232,8 @@ def _tool_conversation(values: Values, difficulty: float, number: int, *, everyd
     messages = _system(values)
     steps: list[Step] = []
     for turn in range(rng.choices((1, 2, 3, 4, 5, 6, 8), (2, 4, 5, 5, 4, 2, 1))[0]):
-        kind = rng.choices(("one", "two", "no_tool", "chat"), (66, 26 * difficulty, 9, 5))[0]
+        two = (36 if values.hard else 26) * difficulty
+        kind = rng.choices(("one", "two", "no_tool", "chat"), (66, two, 9, 5))[0]
         if kind == "chat":
             question, reply = _small_talk(values)
         elif kind == "no_tool":

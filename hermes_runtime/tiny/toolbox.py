@@ -220,14 +220,14 @@ def make_tool(
     if values.opaque and values.chance(0.6):
         most_parameters = 1
     parameters: dict[str, Parameter] = {}
-    for _ in range(rng.choices(range(5), (5, 50, 30, 12, 3))[0]):
+    for _ in range(rng.choices(range(5), (3, 20, 27, 30, 20) if values.hard else (5, 50, 30, 12, 3))[0]):
         if len(parameters) < most_parameters:
             parameter = _parameter(values, required=not values.chance(optional))
             parameters.setdefault(parameter.name, parameter)
     ordered = tuple(sorted(parameters.values(), key=lambda p: not p.required))
     words = noun.split()
     prefix = values.made_up_word() if values.opaque and values.chance(0.5) else verb
-    style = rng.random()
+    style = rng.uniform(0.6, 1) if values.hard else rng.random()
     if style < 0.82:
         name = "_".join((prefix, *words))
     elif style < 0.9:

@@ -33,6 +33,7 @@ GUIDE_WEIGHT = 2.0
 DECISION_WEIGHT = 8.0
 COUNTED = 6
 DRILL = 0.3
+HARD = 0.6
 POOL = 600
 QUANTIZED_SHARE = 0.16
 MATRIX_RATE, OTHER_RATE = 0.02, 0.003
@@ -105,7 +106,9 @@ def batches(tokenizer: Any, seed: int, difficulty: Synchronized[float], parts: i
         pool: list[Example] = []
         while len(pool) < POOL:
             example = make_example(
-                make_conversation(rng, difficulty=difficulty.value, number=number, pieces=pieces, drill=DRILL),
+                make_conversation(
+                    rng, difficulty=difficulty.value, number=number, pieces=pieces, drill=DRILL, hard=HARD
+                ),
                 tokenizer,
             )
             number += 1

@@ -115,13 +115,23 @@ class Values:
         pieces: Lower-case tokens of the tokenizer. Made-up words are then mostly strung together from these, so that
             every token occurs in something to copy; without that, words outside the lists come out garbled.
         opaque: The names of tools and parameters tell nothing, so that only reading the tools helps.
+        hard: Much to copy and to tell apart: long nouns of odd words, many tools of many parameters, some of one noun.
     """
 
-    def __init__(self, rng: random.Random, *, held_out: bool, pieces: Sequence[str] = (), opaque: bool = False) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        *,
+        held_out: bool,
+        pieces: Sequence[str] = (),
+        opaque: bool = False,
+        hard: bool = False,
+    ) -> None:
         self.rng = rng
         self.held_out = held_out
         self.pieces = pieces
         self.opaque = opaque
+        self.hard = hard
 
     def allowed(self, value: Scalar) -> bool:
         """Tell whether a value lies on this side; one-digit numbers, booleans and two-letter words lie on both."""
@@ -145,7 +155,7 @@ class Values:
     def made_up_word(self) -> str:
         """Return a word of random pieces or syllables, or now and then plain random letters."""
         rng = self.rng
-        if self.pieces and rng.random() < 0.75:
+        if self.pieces and rng.random() < (0.5 if self.hard else 0.75):
             return "".join(rng.choices(self.pieces, k=rng.choice((1, 1, 2, 2, 3))))
         if rng.random() < 0.12:
             return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 7)))
@@ -227,6 +237,11 @@ class Values:
 
     def noun(self) -> str:
         """Return what a tool is about; a third of them made up."""
+        if self.hard and self.chance(0.35):
+            return self.draw(lambda: f"{self._plain_noun()} {self._plain_noun()}")
+        return self._plain_noun()
+
+    def _plain_noun(self) -> str:
         if self.chance(0.35):
             return self.draw(self.made_up_word)
         return self.pick(NOUNS)
