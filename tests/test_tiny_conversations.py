@@ -20,9 +20,13 @@ def sample(count=150, **options):
     return list(itertools.islice(conversations(7, **options), count))
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["training", "held out"])
+@pytest.fixture(
+    scope="module",
+    params=[{}, {"drill": 1.0}, {"hard": 1.0}, {"held_out": True}],
+    ids=["training", "opaque names", "hard", "held out"],
+)
 def some(request):
-    return sample(held_out=request.param)
+    return sample(**{"held_out": False, **request.param})
 
 
 def called(conversation):
@@ -134,6 +138,18 @@ def test_difficulty_zero_is_one_small_tool_most_of_the_time():
     easy = [len(c.tools) for c in sample(difficulty=0.0) if c.tools]
     hard = [len(c.tools) for c in sample(difficulty=1.0) if c.tools]
     assert sum(easy) / len(easy) < 1.5 < sum(hard) / len(hard)
+
+
+def test_hard_conversations_ask_for_more_arguments_and_for_two_calls_more_often():
+    def figures(**options):
+        some = sample(600, **options)
+        kinds = [step.kind for conversation in some for step in conversation.steps]
+        calls = [call for conversation in some for _, call in called(conversation)]
+        return kinds.count("two_calls") / kinds.count("one_call"), sum(len(c.arguments) for c in calls) / len(calls)
+
+    (twos, arguments), (more_twos, more_arguments) = figures(), figures(hard=1.0)
+    assert more_twos > 1.15 * twos
+    assert more_arguments > 1.2 * arguments
 
 
 def test_making_conversations_needs_no_torch():
