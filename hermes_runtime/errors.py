@@ -1,7 +1,13 @@
-"""Typed errors. Every one says what was wrong, with the value, and what to do about it."""
+"""Typed errors. Every one says what was wrong, with the value, and what to do about it.
+
+None of those that leave a model call is a ValueError, TypeError or KeyError. Frameworks take these for text that could
+not be parsed: they go on without a word, and a request that failed looks like an empty answer.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 
@@ -9,7 +15,7 @@ class HermesError(Exception):
     """Root of every error this project raises on purpose."""
 
 
-class InvalidRequestError(HermesError, ValueError):
+class InvalidRequestError(HermesError):
     """An option or a message cannot be honoured: nothing was computed, the same object answers the next call."""
 
 
@@ -47,7 +53,7 @@ class ModelNotFoundError(HermesError, OSError):
     """`model` names neither a local checkpoint folder nor a reachable hub repository."""
 
 
-class CheckpointError(HermesError, ValueError):
+class CheckpointError(HermesError):
     """The checkpoint exists but cannot be read: a truncated shard, a missing tensor, a wrong quantisation."""
 
 
@@ -61,3 +67,18 @@ class EngineError(HermesError, RuntimeError):
 
 class GenerationTimeoutError(EngineError, TimeoutError):
     """The answer was not finished within the timeout; the computation was stopped."""
+
+
+@contextmanager
+def unexpected_errors() -> Iterator[None]:
+    """Turn what nobody foresaw in a model call into an error that no framework takes for text that could not be parsed.
+
+    Raises:
+        EngineError: In place of a ValueError, TypeError or LookupError, which is its cause.
+    """
+    try:
+        yield
+    except HermesError:
+        raise
+    except (ValueError, TypeError, LookupError) as error:
+        raise EngineError(f"the call failed with an unexpected {type(error).__name__}: {error}") from error

@@ -93,8 +93,6 @@ def _validator_of(schema: Any) -> Validator:
     try:
         return _validator(json.dumps(schema if isinstance(schema, bool) else dict(schema)))
     except (TypeError, ValueError, RecursionError) as error:
-        if isinstance(error, SchemaError):
-            raise
         raise SchemaError(f"the schema is no JSON value: {_shorten(str(error))}") from None
 
 

@@ -11,7 +11,7 @@ from hermes_runtime.engines.registry import load_engine, loaded_engine
 from hermes_runtime.errors import EngineError, GenerationTimeoutError
 from hermes_runtime.parser import Event
 from hermes_runtime.turn import Turn, TurnRequest, TurnResult
-from langchain_hermes._errors import langchain_errors
+from langchain_hermes._errors import model_call
 
 
 async def engine_of(engine_options: Mapping[str, Any]) -> Engine:
@@ -45,7 +45,7 @@ class Call:
         self._has_begun = False
 
     def __iter__(self) -> Iterator[Event | TurnResult]:
-        with langchain_errors():
+        with model_call():
             engine = load_engine(**self._engine_options)
             self._on_loaded()
             for turn in self._turns(engine):
@@ -62,7 +62,7 @@ class Call:
                     turn.cancel()
 
     async def __aiter__(self) -> AsyncIterator[Event | TurnResult]:
-        with langchain_errors():
+        with model_call():
             engine = await engine_of(self._engine_options)
             self._on_loaded()
             for turn in self._turns(engine):

@@ -61,6 +61,16 @@ _TRANSLATIONS: dict[type[runtime.HermesError], type[runtime.HermesError]] = {
 
 
 @contextmanager
+def made() -> Iterator[None]:
+    """Raise what keeps an object from being made as one error of this project, LangChain's twin of it."""
+    with langchain_errors():
+        try:
+            yield
+        except ValidationError as error:
+            raise _refused(error) from error
+
+
+@contextmanager
 def langchain_errors() -> Iterator[None]:
     """Raise the runtime's errors as their LangChain twins; everything else passes through."""
     try:
@@ -70,6 +80,13 @@ def langchain_errors() -> Iterator[None]:
         if twin is error:
             raise
         raise twin from error
+
+
+@contextmanager
+def model_call() -> Iterator[None]:
+    """Raise LangChain's twin of whatever goes wrong in a call of the model, be it foreseen or not."""
+    with langchain_errors(), runtime.unexpected_errors():
+        yield
 
 
 def as_langchain_error(error: runtime.HermesError) -> runtime.HermesError:
@@ -84,14 +101,10 @@ def as_langchain_error(error: runtime.HermesError) -> runtime.HermesError:
     return twin_class(*error.args)
 
 
-def refused(error: ValidationError) -> runtime.HermesError:
+def _refused(error: ValidationError) -> HermesInvalidRequestError:
     """Return the error of an object that could not be made: every argument and what was wrong with it, a line each."""
-    problems = error.errors(include_url=False)
-    reasons = [problem.get("ctx", {}).get("error") for problem in problems]
-    if len(reasons) == 1 and isinstance(reasons[0], runtime.HermesError):
-        return as_langchain_error(reasons[0])
     lines = []
-    for problem in problems:
+    for problem in error.errors(include_url=False):
         where = ".".join(map(str, problem["loc"]))
-        lines.append(f"{where}: {problem['msg']}" if where else problem["msg"].removeprefix("Value error, "))
+        lines.append(f"{where}: {problem['msg']}" if where else problem["msg"])
     return HermesInvalidRequestError("\n".join(lines))

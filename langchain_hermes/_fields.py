@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
-from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
 from langchain_hermes._chunks import PROVIDER
-from langchain_hermes._errors import refused
+from langchain_hermes._errors import made
 from langchain_hermes._options import CallOptions
 from langchain_hermes._profile import profile_of
 from langchain_hermes._version import __version__
@@ -80,10 +80,8 @@ class HermesOptions(BaseChatModel):
     if not TYPE_CHECKING:  # type checkers read the arguments off the fields
 
         def __init__(self, **options: Any) -> None:
-            try:
+            with made():
                 super().__init__(**options)
-            except ValidationError as error:
-                raise refused(error) from error
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:

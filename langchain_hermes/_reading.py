@@ -9,9 +9,9 @@ from typing import Any, Protocol, TypeVar
 from langchain_core.messages import BaseMessage
 from langchain_core.output_parsers import BaseTransformOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 
-from langchain_hermes._errors import langchain_errors, refused
+from langchain_hermes._errors import langchain_errors, made
 
 T = TypeVar("T")
 Piece = str | BaseMessage
@@ -33,10 +33,8 @@ class ReadingOutputParser(BaseTransformOutputParser[T]):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     def __init__(self, **options: Any) -> None:
-        try:
+        with made():
             super().__init__(**options)
-        except ValidationError as error:
-            raise refused(error) from error
 
     @abstractmethod
     def _reader(self) -> Reader[T]:

@@ -15,7 +15,7 @@ from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.turn import render
 from langchain_hermes._call import Call
 from langchain_hermes._chunks import ChunkWriter
-from langchain_hermes._errors import langchain_errors
+from langchain_hermes._errors import langchain_errors, model_call
 from langchain_hermes._fields import HermesOptions
 from langchain_hermes._options import CallOptions
 from langchain_hermes._structured import (
@@ -166,7 +166,7 @@ class ChatHermes(HermesOptions):
     def _start(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> tuple[Call, ChunkWriter]:
-        with langchain_errors():
+        with model_call():
             options = CallOptions(self, kwargs)
             request = options.turn_request(messages, stop)
         engine_options = self._engine_options(options["model"], options["max_retries"])
@@ -264,7 +264,7 @@ class ChatHermes(HermesOptions):
         """Return the ids of a text in the model's own vocabulary."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
-        with langchain_errors():
+        with model_call():
             tokenizer = self._load_engine().tokenizer
         return list(tokenizer.encode(text, add_special_tokens=False))
 
@@ -277,6 +277,6 @@ class ChatHermes(HermesOptions):
         """
         if not messages:
             return 0
-        with langchain_errors():
+        with model_call():
             request = CallOptions(self, {"tools": tools}).turn_request(convert_to_messages(messages), stop=None)
             return len(render(self._load_engine(), request).token_ids)

@@ -17,13 +17,13 @@ from langchain_core.messages import (
 )
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from hermes_runtime.conversation import coerce_messages
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.messages import coerce_tools
 from hermes_runtime.prompt import turns
-from langchain_hermes._errors import langchain_errors, refused
+from langchain_hermes._errors import langchain_errors, made
 from langchain_hermes._messages import to_runtime_messages
 from langchain_hermes._tools import response_schema, to_openai_tools
 
@@ -80,10 +80,8 @@ class HermesPrompt(RunnableSerializable[LanguageModelInput, HermesPromptValue]):
     model_config = ConfigDict(extra="forbid")
 
     def __init__(self, **options: Any) -> None:
-        try:
+        with made():
             super().__init__(**options)
-        except ValidationError as error:
-            raise refused(error) from error
 
     @field_validator("tools", mode="after")
     @classmethod

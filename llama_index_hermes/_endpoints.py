@@ -1,15 +1,17 @@
-"""Decorators of the eight public endpoints: LlamaIndex's events, and streams that stop the model when closed."""
+"""Decorators of the eight public endpoints: LlamaIndex's events, typed errors, and streams that stop when closed."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import aclosing, closing
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any, TypeVar, cast
 
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
+from hermes_runtime.errors import unexpected_errors
 from llama_index_hermes._responses import RunningTurn
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
@@ -18,12 +20,12 @@ _OPENED: ContextVar[list[RunningTurn] | None] = ContextVar("opened_turns", defau
 
 def chat_endpoint(endpoint: _Endpoint) -> _Endpoint:
     """One pair of chat events per call; a stream that is closed or dropped stops its turn."""
-    return _stopping(cast("_Endpoint", llm_chat_callback()(endpoint)))
+    return _stopping(cast("_Endpoint", llm_chat_callback()(_typed(endpoint))))
 
 
 def completion_endpoint(endpoint: _Endpoint) -> _Endpoint:
     """One pair of completion events per call; a stream that is closed or dropped stops its turn."""
-    return _stopping(cast("_Endpoint", llm_completion_callback()(endpoint)))
+    return _stopping(cast("_Endpoint", llm_completion_callback()(_typed(endpoint))))
 
 
 def opened(turn: RunningTurn) -> RunningTurn:
@@ -32,6 +34,37 @@ def opened(turn: RunningTurn) -> RunningTurn:
     if turns is not None:
         turns.append(turn)
     return turn
+
+
+def _typed(endpoint: _Endpoint) -> _Endpoint:
+    # Inside LlamaIndex's wrapper: its event handlers see the typed error, and their own errors stay what they are.
+    @wraps(endpoint)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with unexpected_errors():
+            answer = endpoint(*args, **kwargs)
+        return _typed_stream(answer) if isinstance(answer, Generator) else answer
+
+    @wraps(endpoint)
+    async def acall(*args: Any, **kwargs: Any) -> Any:
+        with unexpected_errors():
+            answer = await endpoint(*args, **kwargs)
+        return _typed_astream(answer) if isinstance(answer, AsyncGenerator) else answer
+
+    typed = acall if inspect.iscoroutinefunction(endpoint) else call
+    del typed.__wrapped__  # LlamaIndex takes it for the mark of its own wrapper
+    return cast("_Endpoint", typed)
+
+
+def _typed_stream(responses: Generator[Any, None, None]) -> Generator[Any, None, None]:
+    with unexpected_errors(), closing(responses):
+        yield from responses
+
+
+async def _typed_astream(responses: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    with unexpected_errors():
+        async with aclosing(responses):
+            async for response in responses:
+                yield response
 
 
 def _stopping(endpoint: _Endpoint) -> _Endpoint:

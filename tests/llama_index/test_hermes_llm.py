@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import re
 
 import pytest
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
@@ -18,13 +19,17 @@ import llama_index_hermes.base
 from hermes_runtime.engines.base import SamplingParams
 from hermes_runtime.errors import (
     ContextWindowExceededError,
+    EngineError,
     GenerationTimeoutError,
+    HermesError,
     InvalidRequestError,
     ToolChoiceError,
 )
 from llama_index_hermes import HermesLLM
+from tests.failures import FAILURES, PARSE_FAILURES, UNFORESEEN, failing
 from tests.llama_index.endpoints import ALL, CHAT, COMPLETE
 from tests.llama_index_contract.harness import TOOL_CHAT
+from tests.scripted_engine import ScriptedRun
 
 CALL = "<tool_call>\n{'arguments': {'a': 19, 'b': 23}, 'name': 'add'}\n</tool_call>"
 OTHER = CALL.replace("19", "1").replace("23", "2")
@@ -393,7 +398,6 @@ def test_prompt_past_the_window_is_refused_before_anything_runs(endpoint, script
     llm, engine = scripted([], engine={"context_window": 16})
     with pytest.raises(ContextWindowExceededError, match="16") as caught:
         ALL[endpoint](llm, "word " * 40)
-    assert isinstance(caught.value, ValueError)
     assert caught.value.prompt_tokens > 40
     assert not engine.requests
 
@@ -467,3 +471,30 @@ def test_predict_honors_the_system_prompt(scripted):
     assert llm.predict(PromptTemplate("Near {place}?"), place="Quimper") == "Brest."
     assert asyncio.run(llm.apredict(PromptTemplate("Near {place}?"), place="Drammen")) == "Oslo."
     assert all("Name a port." in prompt for prompt in engine.prompts)
+
+
+# Failures
+
+
+@pytest.mark.parametrize("name", FAILURES)
+@pytest.mark.parametrize("endpoint", ALL)
+def test_no_failure_of_a_call_looks_like_text_that_did_not_parse(endpoint, name, scripted):
+    llm, _ = scripted(failing(name))
+    with pytest.raises(HermesError) as caught:
+        ALL[endpoint](llm, "Hello")
+    assert not isinstance(caught.value, PARSE_FAILURES)
+    assert str(FAILURES[name]()) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", UNFORESEEN)
+@pytest.mark.parametrize("endpoint", ALL)
+def test_no_failure_in_the_midst_of_an_answer_looks_like_text_that_did_not_parse(endpoint, name, scripted, monkeypatch):
+    def fail(_):
+        error = UNFORESEEN[name]()
+        raise error
+
+    monkeypatch.setattr(ScriptedRun, "_produce", fail)
+    llm, _ = scripted(["never said"])
+    with pytest.raises(EngineError, match=re.escape(name)) as caught:
+        ALL[endpoint](llm, "Hello")
+    assert not isinstance(caught.value, PARSE_FAILURES)
