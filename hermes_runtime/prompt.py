@@ -184,6 +184,7 @@ class ChatMLEncoder:
         self._backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._control = control_tokens(tokenizer)
         self._literal = _literal_encoder(self._backend, self._control)
+        self._adds_space = self._literal.encode(" a", add_special_tokens=False).tokens[1:] == ["▁a"]
         self.bos = () if tokenizer.bos_token_id is None else (int(tokenizer.bos_token_id),)
         self.bos_text: str = tokenizer.bos_token or ""
         self._between = tuple(self._encode(TURN_END + "\n" + TURN_START)[1:-1])
@@ -210,6 +211,14 @@ class ChatMLEncoder:
         """Return what follows the header of a turn that the model wrote itself, closed if it was cut."""
         closing = () if generated and generated[-1] == self._end else (self._end,)
         return (*generated, *closing, *self._between)
+
+    def piece(self, text: str) -> tuple[int, ...]:
+        """Return the ids that a piece of a longer text has there; all pieces together have no fewer than the text.
+
+        Some tokenizers put a space before every text. Before a word that brings its own it would be a second.
+        """
+        alone = text[1:] if self._adds_space and text.startswith(" ") and not text.isspace() else text
+        return tuple(self._literal.encode(alone, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, control tokens included."""

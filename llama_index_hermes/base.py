@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as generic_messages_to_prompt
@@ -29,7 +28,7 @@ from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
 from hermes_runtime.engines.window import stated_context_window
-from hermes_runtime.errors import InvalidRequestError
+from hermes_runtime.errors import HermesError, InvalidRequestError
 from hermes_runtime.messages import ToolChoiceLike, ToolLike
 from hermes_runtime.turn import RawTurn, Turn, TurnRequest, render
 from llama_index_hermes._endpoints import chat_endpoint, completion_endpoint, opened
@@ -44,6 +43,7 @@ from llama_index_hermes._responses import (
     completion_response,
 )
 from llama_index_hermes._structured import StructuredPrediction
+from llama_index_hermes._tokenizer import ModelTokenizer, pack_with
 from llama_index_hermes._tools import plain_tool_choice, resolve_tool_choice, tool_specs
 
 
@@ -208,12 +208,17 @@ class HermesLLM(StructuredPrediction):
         """What LlamaIndex plans with; loads nothing.
 
         An unset `context_window` is the loaded engine's, before that what the checkpoint's config.json on this machine
-        says, and 3900 where there is none yet. An unset `max_tokens` counts as 256 in `num_output`.
+        says, and 3900 where there is none yet. `num_output` is `max_tokens`, 256 where unset, and 64 at least:
+        LlamaIndex does not count the markup around a prompt, which has to fit too.
+
+        Whoever plans counts tokens next. Where no tokenizer was set in LlamaIndex, the model's own becomes its global
+        tokenizer, so that what is packed fits; the log says so.
         """
+        pack_with(self.model, self._find_tokenizer)
         known = self.context_window or self._engine_window or stated_context_window(self.model)
         return LLMMetadata(
             context_window=known or DEFAULT_CONTEXT_WINDOW,
-            num_output=self.max_tokens or DEFAULT_NUM_OUTPUTS,
+            num_output=max(self.max_tokens or DEFAULT_NUM_OUTPUTS, _LEAST_OUTPUT),
             is_chat_model=True,
             is_function_calling_model=True,
             model_name=self.model,
@@ -226,8 +231,8 @@ class HermesLLM(StructuredPrediction):
 
     @property
     def tokenizer(self) -> Callable[[str], list[int]]:
-        """The model's own tokenizer as LlamaIndex wants one, for `set_global_tokenizer`; loads the model."""
-        return partial(self._load().tokenizer.encode, add_special_tokens=False)
+        """The model's own tokenizer as LlamaIndex wants one, for `set_global_tokenizer`; reads no weights."""
+        return ModelTokenizer(self.model, self._find_tokenizer)
 
     def count_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool | ToolLike] = ()) -> int:
         """Return the exact length in tokens of the prompt that these messages and tools make; loads the model."""
@@ -376,10 +381,23 @@ class HermesLLM(StructuredPrediction):
         api_key = self.api_key.get_secret_value() if self.api_key and self.base_url else None
         return {**{name: getattr(self, name) for name in _OF_ENGINE}, "api_key": api_key}
 
+    def _find_tokenizer(self) -> Any:
+        """Return the model's tokenizer, without its weights where it has files of its own."""
+        engine = loaded_engine(**self._engine_arguments)
+        if engine is not None:
+            return engine.tokenizer
+        from hermes_runtime.engines.vocabulary import load_vocabulary  # noqa: PLC0415 - it imports transformers
+
+        try:
+            return load_vocabulary(self.model).tokenizer
+        except HermesError:
+            return self._load().tokenizer
+
     def _load(self) -> Engine:
         engine = load_engine(**self._engine_arguments)
         self._engine_window = engine.context_window
         return engine
 
 
+_LEAST_OUTPUT = 64
 _OF_ENGINE = ("model", "engine", "base_url", "max_retries", "device", "kernel", "context_window", "engine_options")
