@@ -7,6 +7,7 @@ from typing import Literal
 
 from hermes_runtime.demands import Demands, UnmetDemandError
 from hermes_runtime.engines.base import Generation, TokenDelta, TokenLogprob, Usage
+from hermes_runtime.lost_calls import cut_off
 from hermes_runtime.messages import Assistant, InvalidToolCall, Message, ToolCall, ToolResult, User
 from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, StreamParser, TextDelta, ToolCallEvent
 
@@ -49,6 +50,7 @@ class Attempt:
         hold_events: Pass nothing on before the attempt is accepted.
         demands: What the answer must do, where no grammar makes it.
         max_calls: The answer ends with this call, where no grammar ends it.
+        limit: What ends it where the model does not; see `length_limit`.
 
     Attributes:
         is_full: Whether it made all the calls it may; what follows is not read.
@@ -62,6 +64,7 @@ class Attempt:
         hold_events: bool = False,
         demands: Demands | None = None,
         max_calls: int | None = None,
+        limit: str = "",
     ) -> None:
         self.generation = generation
         self.token_ids: list[int] = []
@@ -73,6 +76,7 @@ class Attempt:
         self._finish_reason: Literal["stop", "length", "cancelled"] = "cancelled"
         self._demands = demands
         self._max_calls = max_calls
+        self._limit = limit
         self.is_full = False
 
     def feed(self, delta: TokenDelta) -> list[Event]:
@@ -89,6 +93,8 @@ class Attempt:
     def finish(self) -> list[Event]:
         """Close the parser; return the events to pass on, all of them where they were held and are accepted."""
         last = [] if self.is_full else self._bounded(self._parser.close(self._finish_reason))
+        if self._finish_reason == "length":
+            last = [self._cut_off(event) for event in last]
         if not self._hold_events:
             return self._passed_on(last)
         self._events += last
@@ -108,6 +114,13 @@ class Attempt:
             return
         if self._demands.is_failure(self.as_message().text, self._calls):
             raise UnmetDemandError(f"the model was asked in vain, and the engine takes no grammar: {self._missing}")
+
+    def _cut_off(self, event: Event) -> Event:
+        if not isinstance(event, InvalidToolCallEvent):
+            return event
+        usage = self.generation.usage
+        tokens = usage.completion_tokens if usage else len(self.token_ids)
+        return InvalidToolCallEvent(cut_off(event.call, tokens, self._limit))
 
     def _bounded(self, events: list[Event]) -> list[Event]:
         """Cut after the last call that may be made."""

@@ -24,6 +24,7 @@ from hermes_runtime.errors import (
     ToolChoiceError,
 )
 from hermes_runtime.grammar import MAX_CALLS, Grammar, build_grammar, check_max_calls
+from hermes_runtime.lost_calls import length_limit, warn_of_lost_calls
 from hermes_runtime.messages import (
     MessageLike,
     ToolChoice,
@@ -254,12 +255,16 @@ class Turn(RunningTurn):
                 hold_events=not is_last,
                 demands=self._demands,
                 max_calls=self._most_calls if self._constraint is None else None,
+                limit=length_limit(len(self._prompt.token_ids), self._request.max_tokens, self._engine.context_window),
             )
             yield attempt
             usage = self._count(attempt, self._prompt.token_ids)
             if is_last or not attempt.needs_repair:
                 attempt.check_demands()
                 self._result = attempt.result(usage, repairs)
+                warn_of_lost_calls(
+                    self._result, constrained=self._request.constrained, max_repairs=self._request.max_repairs
+                )
                 self._remember(attempt)
                 return
             self._request = replace(

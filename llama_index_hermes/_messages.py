@@ -109,19 +109,55 @@ def assistant_message(
         invalid: The calls that must never run.
         begun: The calls that are still being written, with all of their arguments so far. These become JSON text that
             only grows and that no JSON reader accepts, so that whoever runs what a message holds cannot run them.
+
+    Returns:
+        The message; its calls are `ToolCallBlock`s and stand in `additional_kwargs["tool_calls"]` as well, in the form
+        of OpenAI's older interface, block for block.
     """
     blocks: list[ContentBlock] = [ThinkingBlock(content=reasoning)] if reasoning else []
     if text or not (calls or begun):
         blocks.append(TextBlock(text=text))
-    blocks += [
+    made = [
         ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=deepcopy(call.arguments)) for call in calls
     ]
-    blocks += [
+    made += [
         ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=_unfinished(call.arguments))
         for call in begun
     ]
-    extra = {INVALID_CALLS: [asdict(call) for call in invalid]} if invalid else {}
-    return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=extra)
+    extra: dict[str, Any] = {_LEGACY_CALLS: [_as_legacy(block) for block in made]} if made else {}
+    if invalid:
+        extra[INVALID_CALLS] = [asdict(call) for call in invalid]
+    return ChatMessage(role=MessageRole.ASSISTANT, blocks=[*blocks, *made], additional_kwargs=extra)
+
+
+def with_first_call(message: ChatMessage) -> ChatMessage:
+    """Return a message with no call but its first, in both forms."""
+    surplus = {id(block) for block in [block for block in message.blocks if isinstance(block, ToolCallBlock)][1:]}
+    if not surplus:
+        return message
+    kept = [block for block in message.blocks if id(block) not in surplus]
+    extra = dict(message.additional_kwargs)
+    if _LEGACY_CALLS in extra:
+        extra[_LEGACY_CALLS] = extra[_LEGACY_CALLS][:1]
+    return message.model_copy(update={"blocks": kept, "additional_kwargs": extra})
+
+
+class _Record(dict[str, Any]):
+    """Plain data whose items are attributes too, as in the objects of OpenAI's client, which older code reads."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def _as_legacy(block: ToolCallBlock) -> _Record:
+    """Return a call in the form that messages had before there were blocks: OpenAI's, with the arguments as text."""
+    written = block.tool_kwargs
+    arguments = written if isinstance(written, str) else json.dumps(written, ensure_ascii=False)
+    function = _Record(name=block.tool_name, arguments=arguments)
+    return _Record(id=block.tool_call_id, type="function", function=function)
 
 
 def _unfinished(arguments: str) -> str:

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import Any, Generic
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    ToolCallBlock,
+)
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # public, not in __all__
 from llama_index.core.instrumentation.events.llm import LLMStructuredPredictEndEvent, LLMStructuredPredictStartEvent
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
+from llama_index.core.tools.types import BaseTool
 from llama_index.core.types import Model, PydanticProgramMode
 from pydantic import BaseModel
 
-from hermes_runtime.errors import HermesError
 from hermes_runtime.json_answer import parse_json
+from hermes_runtime.lost_calls import lost_calls
 from hermes_runtime.partial import NOTHING, PartialValue
+from llama_index_hermes._errors import StructuredOutputError
 from llama_index_hermes._messages import calls_of
+from llama_index_hermes._programs import aobject_responses, object_responses, only_make_objects
 from llama_index_hermes._tools import tool_specs
 
 _dispatcher = get_dispatcher(__name__)
 _DECIDED_HERE = ("tools", "tool_choice", "tool_required", "allow_parallel_tool_calls", "response_format")
-
-
-class StructuredOutputError(HermesError, ValueError):
-    """The model's answer is no object of the class that was asked for."""
 
 
 class StructuredPrediction(FunctionCallingLLM):
@@ -104,6 +109,18 @@ class StructuredPrediction(FunctionCallingLLM):
         options = self._forcing(output_cls, llm_kwargs)
         responses = await self.astream_chat(self._asked(prompt, prompt_args), **options)
         return _aobjects(responses, _Growing(output_cls, in_call=self._is_in_call))
+
+    def stream_chat_with_tools(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> ChatResponseGen:
+        """Stream a chat with tools; for the tools of programs, their objects as they grow."""
+        responses = super().stream_chat_with_tools(tools, *args, **kwargs)
+        return object_responses(responses) if only_make_objects(tools) else responses
+
+    async def astream_chat_with_tools(
+        self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any
+    ) -> ChatResponseAsyncGen:
+        """Stream what `stream_chat_with_tools` streams."""
+        responses = await super().astream_chat_with_tools(tools, *args, **kwargs)
+        return aobject_responses(responses) if only_make_objects(tools) else responses
 
     @property
     def _is_in_call(self) -> bool:
@@ -209,13 +226,15 @@ def parse_object(text: str, output_cls: type[Model]) -> Model:
 
 
 def _object_in(response: ChatResponse, output_cls: type[Model]) -> Model:
+    calls, lost = calls_of(response.message)
+    if lost and not calls:
+        raise StructuredOutputError(f"the answer is no {output_cls.__name__}: {lost_calls(lost)}")
     raw: dict[str, Any] = response.raw or {}
     if raw["finish_reason"] == "length":
         raise StructuredOutputError(
             f"the answer was cut off after {raw['usage']['completion_tokens']} tokens, before the "
             f"{output_cls.__name__} was complete; raise max_tokens"
         )
-    calls, _ = calls_of(response.message)
     if calls:
         return _validated(calls[0].arguments, output_cls)
     return parse_object(response.message.content or "", output_cls)

@@ -17,7 +17,6 @@ from llama_index.core.base.llms.types import (
     CompletionResponseGen,
     LLMMetadata,
     MessageRole,
-    ToolCallBlock,
 )
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
 from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
@@ -29,11 +28,14 @@ from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
 from hermes_runtime.engines.window import stated_context_window
 from hermes_runtime.errors import HermesError, InvalidRequestError
+from hermes_runtime.lost_calls import lost_calls
 from hermes_runtime.messages import ToolChoiceLike, ToolLike
 from hermes_runtime.turn import RawTurn, Turn, TurnRequest, render
 from llama_index_hermes._endpoints import chat_endpoint, completion_endpoint, opened
-from llama_index_hermes._messages import to_hermes, tool_selections
+from llama_index_hermes._errors import NoToolCallError
+from llama_index_hermes._messages import calls_of, to_hermes, tool_selections, with_first_call
 from llama_index_hermes._options import TURN_OPTIONS, generation_options, turn_request
+from llama_index_hermes._programs import GrowingObjects, growing_selections
 from llama_index_hermes._responses import (
     RunningTurn,
     achat_response,
@@ -308,11 +310,15 @@ class HermesLLM(StructuredPrediction):
         """Return the calls that a response, whole or partial, makes; malformed ones are none.
 
         Raises:
-            ValueError: There is none and `error_on_no_tool_call` is set.
+            NoToolCallError: There is none and `error_on_no_tool_call` is set; a ValueError, and says what became of a
+                call that was cut off or is malformed.
         """
+        if isinstance(response, GrowingObjects):
+            return growing_selections(response.message)
         made = tool_selections(response.message)
         if not made and error_on_no_tool_call:
-            raise ValueError("Expected at least one tool call, but the model made none.")
+            _, lost = calls_of(response.message)
+            raise NoToolCallError(f"Expected at least one tool call, but {lost_calls(lost) or 'the model made none'}.")
         return made
 
     def _prepare_chat_with_tools(
@@ -347,12 +353,9 @@ class HermesLLM(StructuredPrediction):
         **kwargs: Any,
     ) -> ChatResponse:
         # The turn ends with its last call by itself; what an engine makes of its grammar is not relied on here.
-        made = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
-        if allow_parallel_tool_calls or len(made) < 2:
+        if allow_parallel_tool_calls:
             return response
-        surplus = {id(block) for block in made[1:]}
-        kept = [block for block in response.message.blocks if id(block) not in surplus]
-        return response.model_copy(update={"message": response.message.model_copy(update={"blocks": kept})})
+        return response.model_copy(update={"message": with_first_call(response.message)})
 
     @property
     def _turn_options(self) -> dict[str, Any]:

@@ -54,8 +54,9 @@ def without_ids(response):
     for number, block in enumerate(data["message"]["blocks"]):
         if block["block_type"] == "tool_call":
             block["tool_call_id"] = number
-    for number, call in enumerate(data["message"]["additional_kwargs"].get("invalid_tool_calls", ())):
-        call["id"] = number
+    for key in ("tool_calls", "invalid_tool_calls"):
+        for number, call in enumerate(data["message"]["additional_kwargs"].get(key, ())):
+            call["id"] = number
     return data
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
+from copy import deepcopy
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ from hermes_runtime.parser import (
     ToolCallEvent,
 )
 from hermes_runtime.turn import TurnResult
-from llama_index_hermes._messages import calls_of, tool_selections
+from llama_index_hermes._messages import calls_of, tool_selections, with_first_call
 from llama_index_hermes._responses import (
     achat_response,
     achat_responses,
@@ -227,6 +229,54 @@ def test_call_that_was_cut_shows_until_it_is_known_to_be():
     assert blocks(responses[-1]) == []
     (invalid,) = responses[-1].message.additional_kwargs["invalid_tool_calls"]
     assert invalid["id"] == blocks(responses[-3])[0].tool_call_id
+
+
+@settings(deadline=None)
+@given(ARGUMENTS, st.integers(1, 400), st.integers(1, 9))
+def test_the_older_form_of_calls_keeps_in_step_with_the_blocks(arguments, cut, step):
+    shown = ""
+    for response in chat_responses(written(arguments, cut=cut, step=step), "m"):
+        older = response.message.additional_kwargs.get("tool_calls", [])
+        assert [(call.id, call.function.name) for call in older] == [
+            (block.tool_call_id, block.tool_name) for block in blocks(response)
+        ]
+        for call, block in zip(older, blocks(response), strict=True):
+            assert call["function"]["arguments"].startswith(shown)
+            shown = call.function.arguments
+            if isinstance(block.tool_kwargs, dict):
+                assert json.loads(shown) == block.tool_kwargs
+            else:
+                assert shown == block.tool_kwargs
+    assert ("tool_calls" in response.message.additional_kwargs) == bool(blocks(response))
+
+
+def test_the_older_form_of_calls_is_plain_data_that_survives_every_way_of_keeping_it():
+    message = chat_response(WrittenTurn([ToolCallEvent(CALL), InvalidToolCallEvent(CUT)]), "m").message
+    plain_call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": [1]}'}}
+    assert message.additional_kwargs["tool_calls"] == [plain_call]
+    restored = ChatMessage.model_validate_json(message.model_dump_json())
+    assert restored == message
+    assert json.loads(json.dumps(message.additional_kwargs))["tool_calls"] == [plain_call]
+    for kept in (deepcopy(message), pickle.loads(pickle.dumps(message)), message.model_copy(deep=True)):
+        assert kept == message
+        assert kept.additional_kwargs["tool_calls"][0].function.arguments == '{"a": [1]}'
+
+
+def test_a_call_in_both_forms_is_one_call_of_a_history():
+    message = chat_response(WrittenTurn([ToolCallEvent(CALL)]), "m").message
+    calls, invalid = calls_of(message)
+    assert [(call.id, call.arguments) for call in calls] == [("c1", {"a": [1]})]
+    assert invalid == ()
+
+
+def test_the_first_of_several_calls_is_kept_in_both_forms():
+    other = ToolCall("c9", "add", {"a": [1]})
+    response = chat_response(WrittenTurn([TextDelta("x"), ToolCallEvent(CALL), ToolCallEvent(other)]), "m")
+    first = with_first_call(response.message)
+    assert [block.tool_call_id for block in first.blocks if isinstance(block, ToolCallBlock)] == ["c1"]
+    assert [call.id for call in first.additional_kwargs["tool_calls"]] == ["c1"]
+    assert first.content == "x"
+    assert len(blocks(response)) == len(response.message.additional_kwargs["tool_calls"]) == 2
 
 
 def test_call_without_arguments_yet_cannot_run():

@@ -1,0 +1,86 @@
+"""What to say of calls that were cut off or cannot be read.
+
+Nothing runs them, and agents of both frameworks take what text there is beside them, none at all too, for the answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hermes_runtime.messages import InvalidToolCall
+
+if TYPE_CHECKING:
+    from hermes_runtime.attempt import TurnResult
+
+logger = logging.getLogger(__name__)
+
+_TRUNCATED = "truncated: "
+_CUT_OFF = "cut off"
+
+
+def length_limit(prompt_tokens: int, max_tokens: int | None, context_window: int) -> str:
+    """Return what ends an answer that the model does not end itself, and what to do about it, for `cut_off`."""
+    if max_tokens is not None and max_tokens <= context_window - prompt_tokens:
+        return "by max_tokens; raise max_tokens"
+    return (
+        f"by the context window of {context_window}, {prompt_tokens} of which the prompt takes; shorten the "
+        "conversation or its tool descriptions, or raise context_window if the checkpoint allows it"
+    )
+
+
+def cut_off(call: InvalidToolCall, tokens: int, limit: str) -> InvalidToolCall:
+    """Return a call that ended with the answer's length, with an error that says so; any other call as it is.
+
+    Args:
+        call: The call.
+        tokens: How many tokens the answer has; 0 where nobody knows.
+        limit: See `length_limit`.
+    """
+    if not call.error.startswith(_TRUNCATED):
+        return call
+    after = f"after {tokens} tokens " if tokens else ""
+    return replace(call, error=f"{_TRUNCATED}{_CUT_OFF} {after}{limit}")
+
+
+def lost_call(name: str | None, error: str) -> str:
+    """Say what became of a call that must not run."""
+    named = f"the call of {name!r}" if name else "a call"
+    if _is_cut_off(error):
+        return f"{named} was {error.removeprefix(_TRUNCATED)}"
+    if error.startswith(_TRUNCATED):
+        return f"{named} is not complete: {error.removeprefix(_TRUNCATED)}"
+    return f"{named} cannot be read: {error}"
+
+
+def lost_calls(calls: Iterable[InvalidToolCall]) -> str:
+    """Say what became of calls that must not run; empty where there are none."""
+    return "; ".join(lost_call(call.name, call.error) for call in calls)
+
+
+def warn_of_lost_calls(result: TurnResult, *, constrained: bool, max_repairs: int) -> None:
+    """Log that a turn's only calls cannot run, why, and what to do about it; one that was cancelled is no surprise.
+
+    Text beside them changes nothing: an agent takes it for the answer. Beside a call that runs there is no warning: the
+    conversation goes on, and the model sees what it wrote.
+
+    Args:
+        result: The finished turn.
+        constrained: Whether a grammar was asked for.
+        max_repairs: How often the model may be asked again.
+    """
+    lost = result.invalid_tool_calls
+    if result.tool_calls or not lost or result.finish_reason == "cancelled":
+        return
+    said = [f"the answer has no call that can run: {lost_calls(lost)}"]
+    # Where the length was short, the error says what helps, and neither of these does.
+    if not all(_is_cut_off(call.error) for call in lost):
+        said += [] if constrained else ["constrained=True makes malformed calls impossible"]
+        said.append(f"max_repairs={max_repairs + 1} shows the model what was wrong and asks again")
+    logger.warning("%s", "; ".join(said))
+
+
+def _is_cut_off(error: str) -> bool:
+    return error.startswith(_TRUNCATED + _CUT_OFF)
