@@ -20,6 +20,7 @@ class Subject:
         calls_tools: It is a `FunctionCallingLLM`.
         max_tokens: Name of the call option that bounds the answer's length; None where there is none.
         logprobs: Call options that ask for log-probabilities; None where there are none.
+        failures: What `refusing` can make go wrong, by any names.
         secrets: Strings, among the options that `llm` gives, that must not show in events.
     """
 
@@ -28,6 +29,7 @@ class Subject:
     calls_tools: ClassVar[bool] = True
     max_tokens: ClassVar[str | None] = "max_tokens"
     logprobs: ClassVar[dict[str, Any] | None] = None
+    failures: ClassVar[tuple[str, ...]] = ()
     secrets: ClassVar[tuple[str, ...]] = ()
 
     def llm(self, **options: Any) -> LLM:
@@ -60,6 +62,10 @@ class Subject:
     def failing(self) -> LLM:
         """Return the LLM over a model that fails in the middle of its first answer, and works from then on."""
         pytest.skip("its model cannot be made to fail here")
+
+    def refusing(self, failure: str) -> LLM:
+        """Return the LLM over a model whose every request fails in this way of `failures`, without a further try."""
+        raise NotImplementedError(f"failures names {failure!r}: def refusing(self, failure): return MyLLM(...)")
 
     def answering(self, reply: Reply) -> LLM:
         """Return an LLM that gives this reply if it can be told to, and otherwise its own."""

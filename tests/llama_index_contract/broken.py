@@ -228,6 +228,17 @@ class IgnoresOptions(ScriptedLLM):
         return super().chat(messages)
 
 
+class FailsAsIfItHadParsed(ScriptedLLM):
+    def chat(self, messages: Any, **options: Any) -> Any:
+        try:
+            return super().chat(messages, **options)
+        except HermesError as error:
+            raise ValueError(str(error)) from error
+
+    async def achat(self, messages: Any, **options: Any) -> Any:
+        return self.chat(messages, **options)
+
+
 class RemembersOptions(ScriptedLLM):
     def chat(self, messages: Any, **options: Any) -> Any:
         self.max_tokens = options.get("max_tokens")

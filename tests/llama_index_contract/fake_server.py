@@ -60,6 +60,7 @@ class Backend:
         replies: What it says, one per request; None lets tiny-hermes answer.
         context_window: What it refuses prompts beyond.
         fails_first: The first answer breaks off after a piece.
+        refuses: Name in `REFUSALS` of what every request is answered with; `"timeout"` answers nothing.
 
     Attributes:
         bodies: The JSON of every request.
@@ -68,8 +69,14 @@ class Backend:
     """
 
     def __init__(
-        self, replies: Sequence[Reply] | None = None, *, context_window: int = 8192, fails_first: bool = False
+        self,
+        replies: Sequence[Reply] | None = None,
+        *,
+        context_window: int = 8192,
+        fails_first: bool = False,
+        refuses: str | None = None,
     ) -> None:
+        self.refuses = refuses
         self.bodies: list[str] = []
         self.begun = threading.Event()
         self.closed = threading.Event()
@@ -218,7 +225,22 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
 Wire = Callable[[httpx.Request, Backend], tuple[str, Iterator[bytes]]]
 
 
+REFUSALS = {
+    "too long": (400, "context_length_exceeded"),
+    "bad request": (400, "invalid_request_error"),
+    "bad key": (401, "invalid_api_key"),
+    "no such model": (404, "model_not_found"),
+    "too many requests": (429, "rate_limit_exceeded"),
+    "broken": (500, "server_error"),
+}
+
+
 def _respond(request: httpx.Request, backend: Backend, wire: Wire) -> httpx.Response:
+    if backend.refuses == "timeout":
+        raise httpx.ReadTimeout("the server never answered", request=request)
+    if backend.refuses is not None:
+        status, code = REFUSALS[backend.refuses]
+        return httpx.Response(status, json={"error": {"message": backend.refuses, "code": code, "type": code}})
     try:
         content_type, chunks = wire(request, backend)
     except InvalidRequestError as error:

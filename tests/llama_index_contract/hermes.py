@@ -13,6 +13,7 @@ from hermes_runtime.engines.base import Engine, GenerationRequest
 from hermes_runtime.engines.stream import StreamedGeneration
 from hermes_runtime.errors import EngineError
 from llama_index_hermes import HermesLLM
+from tests.failures import FORESEEN, failing
 from tests.llama_index_contract import LLMContract, Reply
 from tests.llama_index_contract.base import Subject
 from tests.mistral import load_mistral_tokenizer
@@ -35,6 +36,9 @@ class ScriptedLLM(HermesLLM):
     def _load(self) -> Engine:
         return self._scripted
 
+    def _find_tokenizer(self) -> Any:
+        return self._scripted.tokenizer
+
 
 class FailingEngine(ScriptedEngine):
     """Fails in the middle of its first answer."""
@@ -56,6 +60,7 @@ class HermesSubject(Subject):
     scripted: ClassVar[type[ScriptedLLM]] = ScriptedLLM
     scriptable = True
     thinks = True
+    failures = (*FORESEEN, "ValueError")
     logprobs = {"logprobs": True, "top_logprobs": 2}  # noqa: RUF012 - as declared
 
     def llm(self, **options: Any) -> HermesLLM:
@@ -83,6 +88,9 @@ class HermesSubject(Subject):
 
     def failing(self) -> ScriptedLLM:
         return self._over(FailingEngine(_tokenizer(), lambda _: "one two three four five", pause_after=2))
+
+    def refusing(self, failure: str) -> ScriptedLLM:
+        return self._over(ScriptedEngine(_tokenizer(), failing(failure)))
 
     def _over(self, engine: ScriptedEngine, **options: Any) -> ScriptedLLM:
         llm = self.scripted(model="scripted", **options)

@@ -10,7 +10,7 @@ import gc
 import threading
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -25,7 +25,7 @@ from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
 import hermes_runtime.tiny
 from hermes_runtime.tiny.pack import read_dense
 from tests.llama_index_contract import LLMContract, Reply
-from tests.llama_index_contract.fake_server import PATIENCE, Backend, async_transport, transport
+from tests.llama_index_contract.fake_server import PATIENCE, REFUSALS, Backend, async_transport, transport
 from tests.llama_index_contract.hermes import text_of
 from tests.llama_index_contract.wires import ollama, openai
 
@@ -40,6 +40,8 @@ class _OverServer(LLMContract):
     """An LLM whose model is a `Backend`."""
 
     scriptable = True
+    failures = (*REFUSALS, "timeout")
+    no_further_tries: ClassVar[dict[str, Any]] = {}
 
     def over(self, backend: Backend, **options: Any) -> LLM:
         raise NotImplementedError
@@ -57,6 +59,9 @@ class _OverServer(LLMContract):
 
     def failing(self) -> LLM:
         return self._remembered(Backend([Reply("one two three")] * 12, fails_first=True))
+
+    def refusing(self, failure: str) -> LLM:
+        return self._remembered(Backend(refuses=failure), **self.no_further_tries)
 
     def shown(self, llm: LLM) -> list[str]:
         return _BACKENDS[id(llm)].bodies
@@ -78,6 +83,7 @@ class TestOpenAILike(_OverServer):
     thinks = True
     secrets = ("sk-secret",)
     logprobs = None
+    no_further_tries: ClassVar[dict[str, Any]] = {"max_retries": 0}
 
     def over(self, backend: Backend, **options: Any) -> LLM:
         return OpenAILike(
@@ -116,8 +122,11 @@ class _ScriptedModel:
     device = torch.device("cpu")
     config = MistralConfig(max_position_embeddings=8192)
 
-    def __init__(self, replies: tuple[Reply, ...], *, fails_first: bool = False) -> None:
+    def __init__(
+        self, replies: tuple[Reply, ...], *, fails_first: bool = False, refuses: Exception | None = None
+    ) -> None:
         self._replies = iter(replies)
+        self._refuses = refuses
         self._fails = fails_first
         self.begun, self.ended, self.released = threading.Event(), threading.Event(), threading.Event()
         self.prompts: list[str] = []
@@ -127,6 +136,8 @@ class _ScriptedModel:
         self, input_ids: Any, stopping_criteria: Any, max_new_tokens: int, streamer: Any = None, **_: Any
     ) -> Any:
         self.prompts.append(_tokenizer().decode(input_ids[0]))
+        if self._refuses is not None:
+            raise self._refuses
         reply = next(self._replies)
         fails, self._fails = self._fails, False
         text = text_of(reply, self.prompts[-1])
@@ -153,12 +164,21 @@ class _ScriptedModel:
         return row
 
 
+# What transformers' `generate` and torch raise.
+_ERRORS = {
+    "too long": ValueError("Input length of input_ids is 9000, but `max_length` is set to 8192"),
+    "out of memory": torch.OutOfMemoryError("CUDA out of memory"),
+    "lost device": RuntimeError("CUDA error: device-side assert triggered"),
+}
+
+
 class TestHuggingFaceLLM(LLMContract):
     """llama-index-llms-huggingface."""
 
     scriptable = True
     calls_tools = False
     max_tokens = "max_new_tokens"
+    failures = tuple(_ERRORS)
 
     def llm(self, **options: Any) -> LLM:
         return _over(_dense_model(), **options)
@@ -170,6 +190,9 @@ class TestHuggingFaceLLM(LLMContract):
 
     def failing(self) -> LLM:
         return self._remembered(_ScriptedModel((Reply("one two three"),) * 12, fails_first=True))
+
+    def refusing(self, failure: str) -> LLM:
+        return self._remembered(_ScriptedModel((), refuses=_ERRORS[failure]))
 
     def _remembered(self, model: _ScriptedModel, **options: Any) -> LLM:
         llm = _over(model, **options)
