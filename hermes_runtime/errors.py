@@ -1,7 +1,8 @@
 """Typed errors. Every one says what was wrong, with the value, and what to do about it.
 
 None of those that leave a model call is a ValueError, TypeError or KeyError. Frameworks take these for text that could
-not be parsed: they go on without a word, and a request that failed looks like an empty answer.
+not be parsed: they go on without a word, and a request that failed looks like an empty answer. Nor is one a
+RuntimeError, which LlamaIndex takes for an event loop that runs already, and replaces by advice about that.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class DeviceMemoryError(HermesError, MemoryError):
     """The device has too little free memory for the weights or for the step that was tried."""
 
 
-class EngineError(HermesError, RuntimeError):
+class EngineError(HermesError):
     """The engine failed while it computed, or a kernel it was asked for is not available here."""
 
 
@@ -71,14 +72,14 @@ class GenerationTimeoutError(EngineError, TimeoutError):
 
 @contextmanager
 def unexpected_errors() -> Iterator[None]:
-    """Turn what nobody foresaw in a model call into an error that no framework takes for text that could not be parsed.
+    """Turn what nobody foresaw in a model call into an error that no framework takes for something else.
 
     Raises:
-        EngineError: In place of a ValueError, TypeError or LookupError, which is its cause.
+        EngineError: In place of a ValueError, TypeError, LookupError or RuntimeError, which is its cause.
     """
     try:
         yield
     except HermesError:
         raise
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, RuntimeError) as error:
         raise EngineError(f"the call failed with an unexpected {type(error).__name__}: {error}") from error

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from hermes_runtime import errors
 
-# What frameworks take for text of the model that did not parse; a pydantic ValidationError is a ValueError.
-PARSE_FAILURES = (ValueError, TypeError, LookupError)
+# What frameworks take for text of the model that did not parse; a pydantic ValidationError is a ValueError. And what
+# LlamaIndex takes for an event loop that runs already.
+MISREAD = (ValueError, TypeError, LookupError, RuntimeError)
 
 
 class _Number(BaseModel):
@@ -42,6 +43,7 @@ UNFORESEEN: dict[str, Callable[[], Exception]] = {
     "KeyError": lambda: KeyError("lm_head"),
     "IndexError": lambda: IndexError("no such row"),
     "ValidationError": _validation_error,
+    "RuntimeError": lambda: RuntimeError("the device was lost"),
 }
 FAILURES = FORESEEN | UNFORESEEN
 

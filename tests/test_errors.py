@@ -10,18 +10,18 @@ import hermes_runtime.engines.registry
 import hermes_runtime.turn  # noqa: F401 - with these come the modules that define further errors
 from hermes_runtime.errors import ContextWindowExceededError, EngineError, HermesError, unexpected_errors
 from hermes_runtime.literals import LiteralError
-from tests.failures import FORESEEN, PARSE_FAILURES, UNFORESEEN
+from tests.failures import FORESEEN, MISREAD, UNFORESEEN
 
 
 def _kinds(kind: type[HermesError]) -> set[type[HermesError]]:
     return {kind}.union(*map(_kinds, kind.__subclasses__()))
 
 
-def test_no_typed_error_is_a_parse_failure():
+def test_no_typed_error_is_of_a_kind_that_frameworks_misread():
     kinds = {kind for kind in _kinds(HermesError) if kind.__module__.startswith("hermes_runtime")}
     assert len(kinds) > len(FORESEEN)
     # It says that a literal does not parse, to those inside who read one.
-    assert {kind for kind in kinds if issubclass(kind, PARSE_FAILURES)} == {LiteralError}
+    assert {kind for kind in kinds if issubclass(kind, MISREAD)} == {LiteralError}
 
 
 @pytest.mark.parametrize("name", UNFORESEEN)

@@ -14,7 +14,7 @@ from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel
 
 from hermes_runtime.errors import EngineError
-from tests.failures import FAILURES, PARSE_FAILURES, UNFORESEEN, failing
+from tests.failures import FAILURES, MISREAD, UNFORESEEN, failing
 from tests.scripted_engine import ScriptedRun
 
 
@@ -55,7 +55,7 @@ def test_a_failing_call_raises_langchains_error(path, name, scripted):
     model, _ = scripted(failing(name))
     with pytest.raises(ModelError) as caught:
         PATHS[path](model)
-    assert not isinstance(caught.value, PARSE_FAILURES)
+    assert not isinstance(caught.value, MISREAD)
     assert str(FAILURES[name]()) in str(caught.value)
 
 
@@ -71,7 +71,7 @@ def test_a_call_that_fails_in_the_midst_of_an_answer_raises_langchains_error(pat
     with pytest.raises(ModelError, match=name) as caught:
         PATHS[path](model)
     assert isinstance(caught.value, EngineError)
-    assert not isinstance(caught.value, PARSE_FAILURES)
+    assert not isinstance(caught.value, MISREAD)
 
 
 @pytest.mark.parametrize("name", FAILURES)

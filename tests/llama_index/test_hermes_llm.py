@@ -9,6 +9,7 @@ import re
 
 import pytest
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+from llama_index.core.evaluation import FaithfulnessEvaluator
 from llama_index.core.llms import ChatMessage
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.prompts import PromptTemplate
@@ -26,7 +27,7 @@ from hermes_runtime.errors import (
     ToolChoiceError,
 )
 from llama_index_hermes import HermesLLM
-from tests.failures import FAILURES, PARSE_FAILURES, UNFORESEEN, failing
+from tests.failures import FAILURES, MISREAD, UNFORESEEN, failing
 from tests.llama_index.endpoints import ALL, CHAT, COMPLETE
 from tests.llama_index_contract.harness import TOOL_CHAT
 from tests.scripted_engine import ScriptedRun
@@ -479,17 +480,17 @@ def test_predict_honors_the_system_prompt(scripted):
 
 @pytest.mark.parametrize("name", FAILURES)
 @pytest.mark.parametrize("endpoint", ALL)
-def test_no_failure_of_a_call_looks_like_text_that_did_not_parse(endpoint, name, scripted):
+def test_no_failure_of_a_call_is_of_a_kind_that_frameworks_misread(endpoint, name, scripted):
     llm, _ = scripted(failing(name))
     with pytest.raises(HermesError) as caught:
         ALL[endpoint](llm, "Hello")
-    assert not isinstance(caught.value, PARSE_FAILURES)
+    assert not isinstance(caught.value, MISREAD)
     assert str(FAILURES[name]()) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", UNFORESEEN)
 @pytest.mark.parametrize("endpoint", ALL)
-def test_no_failure_in_the_midst_of_an_answer_looks_like_text_that_did_not_parse(endpoint, name, scripted, monkeypatch):
+def test_no_failure_amid_an_answer_is_of_a_kind_that_frameworks_misread(endpoint, name, scripted, monkeypatch):
     def fail(_):
         error = UNFORESEEN[name]()
         raise error
@@ -498,4 +499,11 @@ def test_no_failure_in_the_midst_of_an_answer_looks_like_text_that_did_not_parse
     llm, _ = scripted(["never said"])
     with pytest.raises(EngineError, match=re.escape(name)) as caught:
         ALL[endpoint](llm, "Hello")
-    assert not isinstance(caught.value, PARSE_FAILURES)
+    assert not isinstance(caught.value, MISREAD)
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_blocking_code_over_async_code_raises_the_failure_and_not_advice_about_event_loops(name, scripted):
+    llm, _ = scripted(failing(name))
+    with pytest.raises(HermesError, match=re.escape(str(FAILURES[name]()))):
+        FaithfulnessEvaluator(llm=llm).evaluate(response="Oslo.", contexts=["Oslo is the capital of Norway."])
