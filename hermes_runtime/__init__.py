@@ -14,6 +14,7 @@ from hermes_runtime.errors import (
     ModelNotFoundError,
     SchemaError,
     ToolChoiceError,
+    UnmetDemandError,
 )
 from hermes_runtime.messages import Assistant, InvalidToolCall, System, ToolCall, ToolChoice, ToolResult, ToolSpec, User
 from hermes_runtime.parser import Completion, StreamParser, parse_completion
@@ -53,6 +54,7 @@ __all__ = [
     "Turn",
     "TurnRequest",
     "TurnResult",
+    "UnmetDemandError",
     "Usage",
     "User",
     "__version__",

@@ -5,11 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hermes_runtime.demands import Demands, UnmetDemandError
+from hermes_runtime.demands import Demands
 from hermes_runtime.engines.base import Generation, TokenDelta, TokenLogprob, Usage
 from hermes_runtime.lost_calls import cut_off
 from hermes_runtime.messages import Assistant, InvalidToolCall, Message, ToolCall, ToolResult, User
-from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, StreamParser, TextDelta, ToolCallEvent
+from hermes_runtime.parser import (
+    Event,
+    InvalidToolCallEvent,
+    ReasoningDelta,
+    StreamParser,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallEvent,
+)
 
 TurnFinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 
@@ -41,13 +49,16 @@ class TurnResult:
     logprobs: tuple[TokenLogprob, ...] | None
 
 
+_NO_DEMANDS = Demands()
+
+
 class Attempt:
     """One generation and what was read from it so far.
 
     Args:
         generation: The generation.
         reader: What reads its text.
-        hold_events: Pass nothing on before the attempt is accepted.
+        hold_events: Pass nothing on before the attempt is accepted; else what may still turn out a failure is held.
         demands: What the answer must do, where no grammar makes it.
         max_calls: The answer ends with this call, where no grammar ends it.
         limit: What ends it where the model does not; see `length_limit`.
@@ -62,7 +73,7 @@ class Attempt:
         reader: StreamParser | VerbatimReader,
         *,
         hold_events: bool = False,
-        demands: Demands | None = None,
+        demands: Demands = _NO_DEMANDS,
         max_calls: int | None = None,
         limit: str = "",
     ) -> None:
@@ -72,6 +83,9 @@ class Attempt:
         self._parser = reader
         self._hold_events = hold_events
         self._events: list[Event] = []
+        self._calls: list[ToolCall] = []
+        self._invalid: list[InvalidToolCall] = []
+        self._passed = 0
         self._logprobs: list[TokenLogprob] | None = None
         self._finish_reason: Literal["stop", "length", "cancelled"] = "cancelled"
         self._demands = demands
@@ -88,32 +102,43 @@ class Attempt:
             self._logprobs += delta.logprobs
         if delta.finish_reason is not None:
             self._finish_reason = delta.finish_reason
-        return self._passed_on(self._bounded(self._parser.feed(delta.text)) if delta.text else [])
+        if delta.text:
+            self._take(self._parser.feed(delta.text))
+        return self._passed_on()
 
     def finish(self) -> list[Event]:
         """Close the parser; return the events to pass on, all of them where they were held and are accepted."""
-        last = [] if self.is_full else self._bounded(self._parser.close(self._finish_reason))
-        if self._finish_reason == "length":
-            last = [self._cut_off(event) for event in last]
-        if not self._hold_events:
-            return self._passed_on(last)
-        self._events += last
-        return [] if self.needs_repair else self._events
+        if not self.is_full:
+            last = self._parser.close(self._finish_reason)
+            is_cut = self._finish_reason == "length"
+            self._take([self._cut_off(event) for event in last] if is_cut else last)
+        if self.failure is not None or (self._hold_events and self.needs_repair):
+            return []
+        self._write_choice()
+        return self._released()
 
     def break_off(self) -> list[Event]:
         """Return the last events of a generation that failed: a call that it left open is an invalid one."""
-        return self._passed_on(self._parser.close("cancelled"))
+        self._take(self._parser.close("cancelled"))
+        return self._passed_on()
 
-    def check_demands(self) -> None:
-        """Fail an answer that the model ended without doing what was demanded.
+    @property
+    def failure(self) -> str | None:
+        """What an answer misses that the model ended itself, where nobody but the turn would notice."""
+        is_ended = self._finish_reason == "stop"
+        return self._demands.failure(self.as_message().text, self._calls) if is_ended else None
 
-        Raises:
-            UnmetDemandError: Says what is missing.
-        """
-        if self._demands is None or self._finish_reason != "stop":
-            return
-        if self._demands.is_failure(self.as_message().text, self._calls):
-            raise UnmetDemandError(f"the model was asked in vain, and the engine takes no grammar: {self._missing}")
+    def _take(self, events: list[Event]) -> None:
+        """Take note of events, but none after the last call that may be made."""
+        for event in events:
+            self._events.append(event)
+            if isinstance(event, InvalidToolCallEvent):
+                self._invalid.append(event.call)
+            elif isinstance(event, ToolCallEvent):
+                self._calls.append(event.call)
+                if len(self._calls) == self._max_calls:
+                    self.is_full, self._finish_reason = True, "stop"
+                    return
 
     def _cut_off(self, event: Event) -> Event:
         if not isinstance(event, InvalidToolCallEvent):
@@ -122,25 +147,27 @@ class Attempt:
         tokens = usage.completion_tokens if usage else len(self.token_ids)
         return InvalidToolCallEvent(cut_off(event.call, tokens, self._limit))
 
-    def _bounded(self, events: list[Event]) -> list[Event]:
-        """Cut after the last call that may be made."""
-        room = None if self._max_calls is None else self._max_calls - len(self._calls)
-        if room is None:
-            return events
-        for index, event in enumerate(events):
-            room -= isinstance(event, ToolCallEvent)
-            if not room:
-                self.is_full, self._finish_reason = True, "stop"
-                return events[: index + 1]
-        return events
+    def _passed_on(self) -> list[Event]:
+        in_call = bool(self._events) and isinstance(self._events[-1], ToolCallDelta)
+        if self._hold_events or self._demands.is_open(self._calls, in_call=in_call):
+            return []
+        return self._released()
+
+    def _released(self) -> list[Event]:
+        new = self._events[self._passed :]
+        self._passed = len(self._events)
+        return new
+
+    def _write_choice(self) -> None:
+        """Take the blanks off an answer that is one of the choices: whoever asked compares it with them."""
+        chosen = self._demands.chosen(self.as_message().text)
+        if chosen is not None and not self._calls and not self._passed and self._finish_reason == "stop":
+            others = [event for event in self._events if not isinstance(event, TextDelta)]
+            self._events = [*others, TextDelta(chosen)]
 
     @property
     def _missing(self) -> str | None:
-        return None if self._demands is None else self._demands.missing(self.as_message().text, self._calls)
-
-    def _passed_on(self, events: list[Event]) -> list[Event]:
-        self._events += events
-        return [] if self._hold_events else events
+        return self._demands.missing(self.as_message().text, self._calls)
 
     @property
     def text(self) -> str:
@@ -158,27 +185,21 @@ class Attempt:
         is_wrong = bool(self._invalid) or any(call.problems for call in self._calls)
         return self._finish_reason == "stop" and (is_wrong or self._missing is not None)
 
-    @property
-    def _calls(self) -> tuple[ToolCall, ...]:
-        return tuple(event.call for event in self._events if isinstance(event, ToolCallEvent))
-
-    @property
-    def _invalid(self) -> tuple[InvalidToolCall, ...]:
-        return tuple(event.call for event in self._events if isinstance(event, InvalidToolCallEvent))
-
     def as_message(self) -> Assistant:
         """Return the turn as a message of the conversation."""
         text = "".join(event.text for event in self._events if isinstance(event, TextDelta))
-        return Assistant(text, self._calls, self._invalid, tuple(self.token_ids) or None)  # some servers tell no ids
+        ids = tuple(self.token_ids) or None  # some servers tell no ids
+        return Assistant(text, tuple(self._calls), tuple(self._invalid), ids)
 
     def complaints(self) -> list[Message]:
         """Return the error of each call as a tool result: the repair exchange of Hermes-Function-Calling."""
         broken: list[Message] = []
         missing = self._missing
         for call in self._calls:
-            other = missing or "another call of this turn could not be read, so none was made"
-            reason = "; ".join(call.problems) or other
-            broken.append(ToolResult(call.id, _VALIDATION_COMPLAINT.format(name=call.name, reason=reason), call.name))
+            reason = "; ".join(call.problems) or "another call of this turn could not be read, so none was made"
+            is_sound = missing is not None and not call.problems and not self._invalid
+            told = missing if is_sound else _VALIDATION_COMPLAINT.format(name=call.name, reason=reason)
+            broken.append(ToolResult(call.id, told, call.name))
         broken += [ToolResult(call.id, _PARSE_COMPLAINT.format(reason=call.error), call.name) for call in self._invalid]
         return broken if broken or missing is None else [User(missing)]
 
@@ -188,8 +209,8 @@ class Attempt:
         return TurnResult(
             content=self.as_message().text,
             reasoning="".join(event.text for event in self._events if isinstance(event, ReasoningDelta)),
-            tool_calls=self._calls,
-            invalid_tool_calls=self._invalid,
+            tool_calls=tuple(self._calls),
+            invalid_tool_calls=tuple(self._invalid),
             finish_reason="tool_calls" if made_calls else self._finish_reason,
             usage=usage,
             repairs=repairs,

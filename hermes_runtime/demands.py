@@ -1,7 +1,7 @@
-"""What a turn demands of its answer, checked on the answer itself: for engines that take no grammar, or not all of it.
+"""What a turn demands of its answer, checked on the answer itself: where no grammar keeps it, or not all of it.
 
 A grammar keeps these by construction. Without one, an answer that misses a demand is shown to the model with what is
-missing, as often as `max_repairs` allows; the turn then fails. A turn that may not repair is refused before it begins.
+missing, as often as `max_repairs` allows; then the turn fails, so that nobody takes for an answer what is none.
 """
 
 from __future__ import annotations
@@ -10,13 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hermes_runtime.errors import EngineError, InvalidRequestError, ToolChoiceError
 from hermes_runtime.json_answer import parse_json
 from hermes_runtime.messages import ToolCall, ToolChoice
-
-
-class UnmetDemandError(EngineError):
-    """The model did not do what was demanded, with all repairs used up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,40 +22,22 @@ class Demands:
         choice: Which calls may or must be made.
         schema: JSON Schema of an answer that makes no call; frameworks check it again, so it is asked for but no
             failure.
-        choices: An answer that makes no call is one of these strings.
+        choices: An answer that makes no call is one of these strings, blanks around it apart.
+        allow_unmet: The caller checks the answer himself: asked for, but no failure.
     """
 
     choice: ToolChoice = field(default_factory=ToolChoice)
     schema: Mapping[str, Any] | None = None
     choices: tuple[str, ...] | None = None
-
-    def check_possible(self, *, max_repairs: int, regex: str | None) -> None:
-        """Refuse what could be missed without anybody noticing.
-
-        Raises:
-            ToolChoiceError: A tool choice, and no repair is allowed.
-            InvalidRequestError: A form that nothing but a grammar keeps, or choices, and no repair is allowed.
-        """
-        why = "the engine takes no grammar that would keep it"
-        if regex is not None:
-            raise InvalidRequestError(f"regex={regex!r} cannot be kept: {why}")
-        if max_repairs:
-            return
-        if self.choice != ToolChoice():
-            raise ToolChoiceError(
-                f"tool_choice ({self.choice.mode}) cannot be kept: {why}; set max_repairs to 1 or more to have "
-                "the model asked again"
-            )
-        if self.choices is not None:
-            raise InvalidRequestError(f"choices cannot be kept: {why}; set max_repairs to 1 or more")
+    allow_unmet: bool = False
 
     def missing(self, content: str, calls: Sequence[ToolCall]) -> str | None:
         """Return what an answer misses, as a sentence to the model; None where it misses nothing."""
         if wrong := self._missing_of_calls(calls):
             return wrong
-        if calls or self.choice.mode == "required":
+        if calls:
             return None
-        if self.choices is not None and content.strip() not in self.choices:
+        if self.choices is not None and self.chosen(content) is None:
             return "Answer with exactly one of: " + ", ".join(self.choices)
         if self.schema is not None:
             answer = parse_json(content, self.schema)
@@ -68,9 +45,29 @@ class Demands:
                 return "Answer with JSON that follows the schema: " + "; ".join(answer.problems)
         return None
 
-    def is_failure(self, content: str, calls: Sequence[ToolCall]) -> bool:
-        """Whether what is missing cannot be left to the caller to find."""
-        return Demands(self.choice, None, self.choices).missing(content, calls) is not None
+    def failure(self, content: str, calls: Sequence[ToolCall]) -> str | None:
+        """Return what is missing and cannot be left to the caller to find."""
+        return Demands(self.choice, None, self.choices).missing(content, calls) if self._can_fail else None
+
+    def is_open(self, calls: Sequence[ToolCall], *, in_call: bool) -> bool:
+        """Whether an answer that goes on may still turn out a failure, so that nothing of it can be shown yet.
+
+        Args:
+            calls: Those it has made so far.
+            in_call: Another one has begun.
+        """
+        if not self._can_fail:
+            return False
+        return in_call or self._missing_of_calls(calls) is not None or (self.choices is not None and not calls)
+
+    def chosen(self, content: str) -> str | None:
+        """Return the choice that a text is, blanks around it apart."""
+        choices = self.choices or ()
+        return content if content in choices else next((text for text in choices if text == content.strip()), None)
+
+    @property
+    def _can_fail(self) -> bool:
+        return not self.allow_unmet and (self.choice != ToolChoice() or self.choices is not None)
 
     def _missing_of_calls(self, calls: Sequence[ToolCall]) -> str | None:
         if self.choice.mode == "none":

@@ -70,6 +70,13 @@ class GenerationTimeoutError(EngineError, TimeoutError):
     """The answer was not finished within the timeout; the computation was stopped."""
 
 
+class UnmetDemandError(HermesError):
+    """The model answered, and not as was demanded: no grammar kept it to it, and all repairs are used up.
+
+    The engine did not fail, so nothing is run again because of it.
+    """
+
+
 @contextmanager
 def unexpected_errors() -> Iterator[None]:
     """Turn what nobody foresaw in a model call into an error that no framework takes for something else.

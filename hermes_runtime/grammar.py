@@ -120,6 +120,33 @@ def check_max_calls(max_calls: int) -> None:
         raise InvalidRequestError(f"max_calls must be at least 1, got {max_calls!r}")
 
 
+def check_form(
+    *,
+    schema: Mapping[str, Any] | None = None,
+    json_object: bool = False,
+    regex: str | None = None,
+    choices: Sequence[str] | None = None,
+) -> None:
+    """Check what was asked for of the final answer.
+
+    Raises:
+        InvalidRequestError: More than one form, or choices that are none.
+    """
+    asked = {
+        "schema": schema is not None,
+        "json_object": json_object,
+        "regex": regex is not None,
+        "choices": choices is not None,
+    }
+    names = [name for name, given in asked.items() if given]
+    if len(names) > 1:
+        raise InvalidRequestError(f"an answer has one form, but {' and '.join(names)} were asked for")
+    if choices is None:
+        return
+    if isinstance(choices, str) or not choices or any(not isinstance(text, str) or not text for text in choices):
+        raise InvalidRequestError(f"choices must be non-empty strings, and at least one; got {choices!r}")
+
+
 def _calls(tools: Sequence[ToolSpec], style: Dialect) -> tuple[CallForm, ...]:
     """Decide how calls are written.
 
@@ -156,21 +183,13 @@ def _final(
     choices: Sequence[str] | None,
     language: Language,
 ) -> SchemaRule | Choices | Pattern | None:
-    asked = {
-        "schema": schema is not None,
-        "json_object": json_object,
-        "regex": regex is not None,
-        "choices": choices is not None,
-    }
-    names = [name for name, given in asked.items() if given]
-    if len(names) > 1:
-        raise InvalidRequestError(f"an answer has one form, but {' and '.join(names)} were asked for")
+    check_form(schema=schema, json_object=json_object, regex=regex, choices=choices)
     if choices is not None:
-        return _choices(choices)
+        return Choices(tuple(dict.fromkeys(choices)))
     if regex is not None:
         return _pattern(regex, language)
     if not schema:
-        return ANY_OBJECT if names else None
+        return ANY_OBJECT if json_object or schema is not None else None
     where = "response schema"
     rule = schema_rule(schema, where=where)
     if rule.free:
@@ -186,12 +205,6 @@ def _pattern(regex: str, language: Language) -> Pattern:
         )
     check_regex(regex)
     return Pattern(regex)
-
-
-def _choices(choices: Sequence[str]) -> Choices:
-    if isinstance(choices, str) or not choices or any(not isinstance(text, str) or not text for text in choices):
-        raise InvalidRequestError(f"choices must be non-empty strings, and at least one; got {choices!r}")
-    return Choices(tuple(dict.fromkeys(choices)))
 
 
 def _relaxed(form: TurnForm, widened: Mapping[SchemaRule, Sequence[str]]) -> Iterator[str]:

@@ -21,9 +21,9 @@ from hermes_runtime.errors import (
     HermesError,
     InvalidRequestError,
     SchemaError,
-    ToolChoiceError,
+    UnmetDemandError,
 )
-from hermes_runtime.grammar import MAX_CALLS, Grammar, build_grammar, check_max_calls
+from hermes_runtime.grammar import MAX_CALLS, Grammar, build_grammar, check_form, check_max_calls
 from hermes_runtime.lost_calls import length_limit, warn_of_lost_calls
 from hermes_runtime.messages import (
     MessageLike,
@@ -65,16 +65,19 @@ class TurnRequest:
             Lark keeps it.
         choices: The final answer is one of these strings.
         dialect: How the model is told of tools.
-        constrained: Whether a grammar makes malformed calls impossible. Without it, what only the grammar can keep is
-            refused: any tool choice but `auto`, `regex` and `choices`; and an answer ends with the last call that it
-            may make. Where the engine takes no grammar, see `Demands`.
+        constrained: Whether a grammar makes malformed calls impossible. Without one, be it for this option or for an
+            engine that takes none, the answer is checked when it is there: see `max_repairs`. An answer then ends with
+            the last call that it may make, and `regex` is refused.
         sampling: Unset options come from the checkpoint.
         max_tokens: Upper bound on generated tokens of one attempt.
         stop: Strings that end the answer.
         seed: Makes sampling reproducible.
         timeout: Seconds for one attempt.
         logprobs: How many alternatives to report per token; None reports nothing.
-        max_repairs: How often the model is shown a call that is malformed or breaks its schema, and asked again.
+        max_repairs: How often the model is shown a call that is malformed or breaks its schema, and asked again. Where
+            no grammar keeps them, so is an answer that misses the tool choice, the choices or the schema.
+        allow_unmet: Whether an answer that still misses the tool choice or the choices is returned, to a caller who
+            checks it himself; else the turn fails.
     """
 
     messages: Sequence[MessageLike]
@@ -94,6 +97,7 @@ class TurnRequest:
     timeout: float | None = None
     logprobs: int | None = None
     max_repairs: int = 0
+    allow_unmet: bool = False
 
 
 def asked_logprobs(logprobs: bool | None, top_logprobs: int | None) -> int | None:
@@ -109,6 +113,7 @@ def asked_logprobs(logprobs: bool | None, top_logprobs: int | None) -> int | Non
     return top_logprobs
 
 
+_SHOWN = 200  # characters of an answer, in the error that it makes
 _REPLAYS: WeakKeyDictionary[Engine, ReplayMap] = WeakKeyDictionary()
 
 
@@ -225,24 +230,25 @@ class Turn(RunningTurn):
     Raises (on construction, before any computation):
         InvalidRequestError: And its subclasses, for whatever cannot be honoured.
         ContextWindowExceededError: The prompt leaves no room for an answer.
+
+    Raises (while it is iterated):
+        UnmetDemandError: The answer misses the tool choice or the choices, which no grammar kept; none of it was shown.
+        EngineError: The computation failed.
     """
 
     def __init__(self, engine: Engine, request: TurnRequest) -> None:
         super().__init__(engine, replace(request, messages=coerce_messages(request.messages)))
         self._tools = coerce_tools(request.tools)
         self._choice = ToolChoice.coerce(request.tool_choice, self._tools)
-        _check(self._request, self._tools, self._choice)
+        _check(self._request, self._tools)
         self._constraint: str | None = None
-        self._demands: Demands | None = None
         if request.constrained and engine.grammar_language is not None:
             grammar = _grammar(self._request, self._tools, self._choice, engine, engine.grammar_language)
             self._constraint = grammar.text
             # What the grammar leaves out of a schema can still be asked for.
-            self._demands = Demands(schema=request.schema) if grammar.relaxed else None
-        elif request.constrained:
-            choices = None if request.choices is None else tuple(request.choices)
-            self._demands = Demands(self._choice, request.schema, choices)
-            self._demands.check_possible(max_repairs=request.max_repairs, regex=request.regex)
+            self._demands = Demands(schema=request.schema) if grammar.relaxed else Demands()
+        else:
+            self._demands = _demands(self._request, self._choice)
         self._prompt = self._rendered()
 
     def _attempts(self) -> Iterator[Attempt]:
@@ -260,7 +266,7 @@ class Turn(RunningTurn):
             yield attempt
             usage = self._count(attempt, self._prompt.token_ids)
             if is_last or not attempt.needs_repair:
-                attempt.check_demands()
+                self._raise_if_failed(attempt)
                 self._result = attempt.result(usage, repairs)
                 warn_of_lost_calls(
                     self._result, constrained=self._request.constrained, max_repairs=self._request.max_repairs
@@ -281,6 +287,13 @@ class Turn(RunningTurn):
         if has_form and not tools:
             return VerbatimReader()
         return StreamParser(tools, only_name=self._only_name() if tools else None)
+
+    def _raise_if_failed(self, attempt: Attempt) -> None:
+        if attempt.failure is not None:
+            raise UnmetDemandError(
+                f"the model was asked in vain: {attempt.failure} It answered {attempt.text[:_SHOWN]!r}. No grammar "
+                f"kept it to that; raise max_repairs, which is {self._request.max_repairs}, to have it asked again"
+            )
 
     @property
     def _most_calls(self) -> int:
@@ -337,7 +350,7 @@ class RawTurn(RunningTurn):
         self._result = attempt.result(self._count(attempt, self._prompt_ids), repairs=0)
 
 
-def _check(request: TurnRequest, tools: Sequence[ToolSpec], choice: ToolChoice) -> None:
+def _check(request: TurnRequest, tools: Sequence[ToolSpec]) -> None:
     for tool in tools:
         check_schema(tool.parameters, where=f"tool {tool.name!r}")
     if request.schema is not None:
@@ -346,13 +359,23 @@ def _check(request: TurnRequest, tools: Sequence[ToolSpec], choice: ToolChoice) 
         check_schema(request.schema, where="response schema")
     if request.max_repairs < 0:
         raise InvalidRequestError(f"max_repairs must be at least 0, got {request.max_repairs!r}")
-    if request.constrained:
-        return
+
+
+def _demands(request: TurnRequest, choice: ToolChoice) -> Demands:
+    """Return what is checked on the answer itself, no grammar being there.
+
+    Raises:
+        InvalidRequestError: Options that a grammar would refuse, or a regular expression.
+    """
     check_max_calls(request.max_calls)
-    if choice != ToolChoice():
-        raise ToolChoiceError("tool_choice is kept by the constraint; set constrained=True")
-    if request.regex is not None or request.choices is not None:
-        raise InvalidRequestError("regex and choices are kept by the constraint; set constrained=True")
+    check_form(schema=request.schema, regex=request.regex, choices=request.choices)
+    if request.regex is not None:
+        why = "the engine takes none" if request.constrained else "constrained is False"
+        raise InvalidRequestError(
+            f"regex={request.regex!r} cannot be kept: only a grammar keeps it, and {why}; use choices or a schema"
+        )
+    choices = None if request.choices is None else tuple(request.choices)
+    return Demands(choice, request.schema, choices, allow_unmet=request.allow_unmet)
 
 
 def _grammar(

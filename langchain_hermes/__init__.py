@@ -12,6 +12,7 @@ from langchain_hermes._errors import (
     HermesSchemaError,
     HermesTimeoutError,
     HermesToolChoiceError,
+    HermesUnmetDemandError,
 )
 from langchain_hermes._registry import register_provider
 from langchain_hermes._version import __version__
@@ -33,6 +34,7 @@ __all__ = [
     "HermesTimeoutError",
     "HermesToolChoiceError",
     "HermesToolsOutputParser",
+    "HermesUnmetDemandError",
     "__version__",
     "register_provider",
 ]

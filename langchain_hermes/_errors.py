@@ -47,6 +47,10 @@ class HermesTimeoutError(runtime.GenerationTimeoutError, langchain.ModelTimeoutE
     """The answer was not finished within `timeout`; the computation was stopped."""
 
 
+class HermesUnmetDemandError(runtime.UnmetDemandError, langchain.ModelError):
+    """The model answered without the call, or the choice, that was demanded of it."""
+
+
 _TRANSLATIONS: dict[type[runtime.HermesError], type[runtime.HermesError]] = {
     runtime.InvalidRequestError: HermesInvalidRequestError,
     runtime.SchemaError: HermesSchemaError,
@@ -57,6 +61,7 @@ _TRANSLATIONS: dict[type[runtime.HermesError], type[runtime.HermesError]] = {
     runtime.DeviceMemoryError: HermesDeviceMemoryError,
     runtime.EngineError: HermesEngineError,
     runtime.GenerationTimeoutError: HermesTimeoutError,
+    runtime.UnmetDemandError: HermesUnmetDemandError,
 }
 
 

@@ -24,6 +24,7 @@ from langchain_hermes._tools import Schema, json_schema_of
 
 # Where an answer begins that is an object: at once, in a fence or in a tag.
 _BEGINNING = re.compile(r"\s*(?:```\w*\s+|<\w+>\s*)?(?=[{\[])")
+_UNKNOWN = "unknown_tool: "
 _NO_VALUE = ("malformed: ", "truncated: ")
 
 
@@ -187,9 +188,12 @@ class CallReader:
         """Return the whole object, if it differs from the last part of it.
 
         Raises:
-            OutputParserException: There is no call, it was cut off, or its arguments break the schema.
+            OutputParserException: There is no call or none of the tool, it was cut off, or its arguments break the
+                schema.
         """
         arguments = "".join(self._arguments)
+        if unknown := [problem for problem in self._problems if problem.startswith(_UNKNOWN)]:
+            raise unreadable("; ".join(unknown), arguments)
         try:
             value = json.loads(arguments)
         except ValueError:

@@ -36,6 +36,8 @@ _PER_CALL = frozenset(
 )
 _OF_TOOLS = frozenset(("tools", "tool_choice", "parallel_tool_calls", "max_calls", "response_format"))
 _OF_FORM = frozenset(("regex", "choices"))
+# Bound by chains of this package that check the answer themselves.
+_OF_CHAINS = frozenset(("allow_unmet",))
 # LangChain's own, consumed before or beside the model: which way to stream, and what tracers are told.
 _OF_LANGCHAIN = frozenset(("stream", "ls_structured_output_format", "structured_output_format"))
 
@@ -48,7 +50,7 @@ class CallOptions:
     """
 
     def __init__(self, model: HermesOptions, given: Mapping[str, Any]) -> None:
-        unknown = sorted(given.keys() - _PER_CALL - _OF_TOOLS - _OF_FORM - _OF_LANGCHAIN)
+        unknown = sorted(given.keys() - _PER_CALL - _OF_TOOLS - _OF_FORM - _OF_CHAINS - _OF_LANGCHAIN)
         if unknown:
             raise InvalidRequestError(
                 f"unknown options {', '.join(map(repr, unknown))}; "
@@ -85,6 +87,7 @@ class CallOptions:
             timeout=self["timeout"],
             logprobs=self._logprobs(),
             max_repairs=self["max_repairs"],
+            allow_unmet=self._given.get("allow_unmet", False),
         )
 
     def check(self) -> None:

@@ -256,7 +256,12 @@ class ChatHermes(HermesOptions):
                 raise InvalidRequestError(f"unknown method {method!r}; use json_schema, function_calling or json_mode")
             tool_name = to_openai_tools([schema])[0]["function"]["name"]
             bound = self.bind_tools(
-                [schema], tool_choice=tool_name, strict=strict, parallel_tool_calls=False, **tracing
+                [schema],
+                tool_choice=tool_name,
+                strict=strict,
+                parallel_tool_calls=False,
+                allow_unmet=True,  # the parser sees that a call is missing, and reports it as it does all else
+                **tracing,
             )
             return structured_chain(bound, CallArgumentsParser(schema=schema), include_raw=include_raw)
 

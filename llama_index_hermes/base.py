@@ -255,6 +255,7 @@ class HermesLLM(StructuredPrediction):
             InvalidRequestError: And its subclasses, for whatever cannot be honored.
             ContextWindowExceededError: The prompt does not fit.
             EngineError: The computation failed.
+            UnmetDemandError: Without a grammar, the model answered without the call or the choice that was demanded.
         """
         return chat_response(self._turn(self._chat_request(messages, kwargs)), self.model)
 

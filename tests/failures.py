@@ -34,6 +34,7 @@ FORESEEN: dict[str, Callable[[], Exception]] = {
     "ModelNotFoundError": lambda: errors.ModelNotFoundError("'nobody/nothing' is neither a folder nor a repository"),
     "CheckpointError": lambda: errors.CheckpointError("model.safetensors is cut off"),
     "DeviceMemoryError": lambda: errors.DeviceMemoryError("the weights need 5 GB, and 1 GB is free"),
+    "UnmetDemandError": lambda: errors.UnmetDemandError("the model was asked in vain: Call a function now."),
     "EngineError": lambda: errors.EngineError("the kernel failed"),
     "GenerationTimeoutError": lambda: errors.GenerationTimeoutError("no complete answer within 1 seconds"),
 }

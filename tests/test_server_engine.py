@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -19,7 +19,7 @@ from hermes_runtime.engines.registry import load_engine
 from hermes_runtime.engines.server.engine import ServerEngine
 from hermes_runtime.engines.server.prompt_text import PromptText
 from hermes_runtime.engines.server.wire import GRAMMAR_FORMS
-from hermes_runtime.errors import InvalidRequestError, ModelNotFoundError, ToolChoiceError
+from hermes_runtime.errors import InvalidRequestError, ModelNotFoundError, UnmetDemandError
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import System, ToolSpec, User
 from hermes_runtime.prompt import build_prompt
@@ -218,13 +218,21 @@ def test_no_content_opens_a_turn_once_it_is_text(content, local, mistral_tokeniz
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"tool_choice": "required"}, {"tool_choice": "get_weather"}, {"tool_choice": "none"}],
+    ("question", "choice", "is_met"),
+    [
+        ("What is the weather in Bergen?", "required", True),
+        ("What is the weather in Bergen?", "get_weather", True),
+        ("Hello.", "none", True),
+        ("Hello.", "required", False),
+    ],
 )
-def test_without_a_grammar_a_tool_choice_is_refused_not_ignored(as_text, options):
-    with pytest.raises(ToolChoiceError, match="max_repairs"):
-        Turn(as_text[0], replace(ASK, **options))
-    Turn(as_text[0], replace(ASK, **options, max_repairs=1))
+def test_without_a_grammar_a_tool_choice_is_checked_not_ignored(as_text, question, choice, is_met):
+    greedy = replace(ASK, messages=[User(question)], sampling=SamplingParams(temperature=0.0), max_tokens=200)
+    turn = Turn(as_text[0], replace(greedy, tool_choice=choice))
+    with nullcontext() if is_met else pytest.raises(UnmetDemandError, match="in vain"):
+        list(turn)
+    if is_met:
+        assert bool(turn.result.tool_calls) is (choice != "none")
 
 
 @pytest.mark.parametrize(

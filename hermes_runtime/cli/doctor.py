@@ -32,7 +32,7 @@ _PEAK_SHARE = 1.3  # memory at the peak of loading, by the size of the files; me
 _GRAMMAR_REMARKS = {
     "lark": "Lark: all that is asked of calls and answers is kept",
     "gbnf": "GBNF: patterns, formats and bounds of numbers are checked afterwards; regex is refused",
-    None: "calls are checked afterwards; forced ones need max_repairs",
+    None: "answers are checked afterwards, and asked for again within max_repairs; regex is refused",
 }
 _EXTRAS = ("langchain", "llama-index", "autoawq", "gptqmodel", "vllm")
 

@@ -15,7 +15,7 @@ from langgraph.prebuilt import create_react_agent
 from pydantic import BaseModel
 
 from hermes_runtime.engines import registry
-from langchain_hermes import ChatHermes, register_provider
+from langchain_hermes import ChatHermes, HermesUnmetDemandError, register_provider
 from tests.scripted_engine import ScriptedEngine
 
 CALLS = []
@@ -162,6 +162,19 @@ def test_a_final_object_and_tools_are_one_grammar(scripted):
     assert agent.invoke(asked("Oslo"))["structured_response"] == Report(city="Oslo", rainy=True)
     assert CALLS == ["Oslo"]
     assert all("final" in request.constraint and "call" in request.constraint for request in engine.requests)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_object_by_a_forced_call_needs_no_grammar_and_an_agent_never_ends_without_it(scripted, way):
+    report = "<tool_call>\n{'arguments': {'city': 'Oslo', 'rainy': True}, 'name': 'Report'}\n</tool_call>"
+    replies = iter([call_block("Oslo"), report, "It rains."])
+    llm, engine = scripted(lambda prompt: next(replies), constrained=False)
+    agent = create_agent(llm, [get_weather], response_format=ToolStrategy(Report))
+    assert way(agent)[-1].name == "Report"
+    assert CALLS == ["Oslo"]
+    assert {request.constraint for request in engine.requests} == {None}
+    with pytest.raises(HermesUnmetDemandError, match="It rains"):
+        way(agent)
 
 
 @pytest.mark.parametrize("strategy", [ProviderStrategy, ToolStrategy])

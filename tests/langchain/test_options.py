@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 from dataclasses import replace
@@ -23,7 +24,7 @@ from langchain_hermes import (
     HermesContextOverflowError,
     HermesEngineError,
     HermesInvalidRequestError,
-    HermesToolChoiceError,
+    HermesUnmetDemandError,
 )
 from langchain_hermes._errors import as_langchain_error
 from tests.scripted_engine import ScriptedEngine
@@ -123,10 +124,40 @@ def test_a_bad_option_of_a_call_is_refused_before_any_computation(scripted, opti
     assert llm.invoke("Hi").content == "Hello"
 
 
-def test_an_unconstrained_model_cannot_promise_a_call(scripted):
-    llm, _ = scripted([], constrained=False)
-    with pytest.raises(HermesToolChoiceError, match="constrained"):
-        llm.bind_tools([add], tool_choice="any").invoke("Hi")
+def _astreamed(model, seen):
+    async def read():
+        async for chunk in model.astream("Hi"):
+            seen.append(chunk)
+
+    asyncio.run(read())
+
+
+WAYS = {
+    "invoke": lambda model, seen: seen.append(model.invoke("Hi")),
+    "ainvoke": lambda model, seen: seen.append(asyncio.run(model.ainvoke("Hi"))),
+    "stream": lambda model, seen: seen.extend(model.stream("Hi")),
+    "astream": _astreamed,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_demanded_call_that_never_comes_is_an_error_and_is_not_retried(scripted, way):
+    llm, engine = scripted(["It is 3.", "I said 3."], constrained=False, max_repairs=1, max_retries=3)
+    bound, seen = llm.bind_tools([add], tool_choice="any"), []
+    with pytest.raises(HermesUnmetDemandError, match="in vain"):
+        WAYS[way](bound, seen)
+    assert seen == []
+    assert len(engine.requests) == 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_demanded_call_is_made_without_a_grammar(scripted, way):
+    call = "<tool_call>\n{'arguments': {'a': 1, 'b': 2}, 'name': 'add'}\n</tool_call>"
+    llm, engine = scripted([call], constrained=False)
+    seen = []
+    WAYS[way](llm.bind_tools([add], tool_choice="any"), seen)
+    assert [made["args"] for chunk in seen for made in chunk.tool_calls] == [{"a": 1, "b": 2}]
+    assert engine.requests[0].constraint is None
     assert not llm.profile["structured_output"]
 
 

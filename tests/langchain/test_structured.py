@@ -119,6 +119,38 @@ def test_a_cut_answer_raises_or_is_reported(scripted, method, schema):
         assert isinstance(result["parsing_error"], OutputParserException)
 
 
+@pytest.mark.parametrize("schema", [Joke, JOKE_SCHEMA])
+def test_a_forced_call_needs_no_grammar(scripted, schema):
+    llm, engine = scripted(["No.", CALL % "Joke"], constrained=False, max_repairs=1)
+    result = llm.with_structured_output(schema, method="function_calling").invoke("A joke!")
+    assert _values(result) == VALUES
+    assert [request.constraint for request in engine.requests] == [None, None]
+    assert "Call the function Joke now" in engine.prompts[1]
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        ("Why? Because.", "no call"),
+        (CALL % "Riddle", "unknown_tool"),
+        ("<tool_call>\n{'arguments': {'setup': }, 'name': 'Joke'}\n</tool_call>", "malformed"),
+        ("<tool_call>\n{'arguments': {'setup': 'Why?'}, 'name': 'Joke'}\n</tool_call>", "punchline"),
+    ],
+)
+@pytest.mark.parametrize("schema", [Joke, JOKE_SCHEMA])
+def test_an_answer_without_the_forced_call_raises_or_is_reported_as_any_other(scripted, schema, reply, why):
+    llm, _ = scripted(lambda prompt: reply, constrained=False)
+    chain = llm.with_structured_output(schema, method="function_calling")
+    for run in (chain.invoke, lambda text: list(chain.stream(text))):
+        with pytest.raises(OutputParserException, match=why):
+            run("A joke!")
+    reporting = llm.with_structured_output(schema, method="function_calling", include_raw=True)
+    for result in (reporting.invoke("A joke!"), list(reporting.stream("A joke!"))[-1]):
+        assert result["parsed"] is None
+        assert why in str(result["parsing_error"])
+    assert reporting.invoke("A joke!")["raw"].text == ("" if "<tool_call>" in reply else reply)
+
+
 def test_what_cannot_be_honored_raises(scripted):
     llm, _ = scripted([])
     with pytest.raises(HermesInvalidRequestError, match="'tools'"):

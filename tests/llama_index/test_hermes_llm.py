@@ -25,6 +25,7 @@ from hermes_runtime.errors import (
     HermesError,
     InvalidRequestError,
     ToolChoiceError,
+    UnmetDemandError,
 )
 from llama_index_hermes import HermesLLM
 from tests.failures import FAILURES, MISREAD, UNFORESEEN, failing
@@ -374,6 +375,24 @@ def test_unconstrained_answer_ends_with_the_one_call(endpoint, scripted):
     assert [call.tool_kwargs["a"] for call in llm.get_tool_calls_from_response(one)] == [19]
     assert [call.tool_kwargs["a"] for call in llm.get_tool_calls_from_response(both)] == [19, 1]
     assert llm.predict_and_call([ADD], user_msg="x").response == "42"
+
+
+@pytest.mark.parametrize("endpoint", TOOL_CHAT)
+@pytest.mark.parametrize("demand", [{"tool_required": True}, {"tool_choice": "add"}])
+def test_a_required_call_needs_no_grammar(endpoint, demand, scripted):
+    llm, engine = scripted(["It is 42.", CALL], constrained=False, max_repairs=1)
+    response = TOOL_CHAT[endpoint](llm, [ADD], user_msg="x", **demand)[-1]
+    assert [call.tool_kwargs["a"] for call in llm.get_tool_calls_from_response(response)] == [19]
+    assert response.raw["repairs"] == 1
+    assert {request.constraint for request in engine.requests} == {None}
+
+
+@pytest.mark.parametrize("endpoint", TOOL_CHAT)
+@pytest.mark.parametrize(("demand", "reply"), [({"tool_required": True}, "It is 42."), ({"tool_choice": "none"}, CALL)])
+def test_a_demand_that_is_not_met_is_an_error(endpoint, demand, reply, scripted):
+    llm, _ = scripted([reply], constrained=False)
+    with pytest.raises(UnmetDemandError, match="in vain"):
+        TOOL_CHAT[endpoint](llm, [ADD], user_msg="x", **demand)
 
 
 @pytest.mark.parametrize("name", ["my tool", "Box[int]"])
