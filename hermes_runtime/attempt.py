@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from hermes_runtime.demands import Demands
 from hermes_runtime.engines.base import Generation, TokenDelta, TokenLogprob, Usage
@@ -13,7 +13,6 @@ from hermes_runtime.parser import (
     Event,
     InvalidToolCallEvent,
     ReasoningDelta,
-    StreamParser,
     TextDelta,
     ToolCallDelta,
     ToolCallEvent,
@@ -52,6 +51,16 @@ class TurnResult:
 _NO_DEMANDS = Demands()
 
 
+class Reader(Protocol):
+    """Makes events of a text that arrives in pieces."""
+
+    def feed(self, text: str) -> list[Event]:
+        """Read on."""
+
+    def close(self, finish_reason: str | None = "stop") -> list[Event]:
+        """Say that the text ends here, and why."""
+
+
 class Attempt:
     """One generation and what was read from it so far.
 
@@ -70,7 +79,7 @@ class Attempt:
     def __init__(
         self,
         generation: Generation,
-        reader: StreamParser | VerbatimReader,
+        reader: Reader,
         *,
         hold_events: bool = False,
         demands: Demands = _NO_DEMANDS,
@@ -217,18 +226,6 @@ class Attempt:
             token_ids=tuple(self.token_ids),
             logprobs=None if self._logprobs is None else tuple(self._logprobs),
         )
-
-
-class VerbatimReader:
-    """Reads all text as content, with the interface of a `StreamParser`."""
-
-    def feed(self, text: str) -> list[Event]:
-        """Return the text."""
-        return [TextDelta(text)]
-
-    def close(self, finish_reason: str) -> list[Event]:
-        """Nothing is left to say."""
-        return []
 
 
 _VALIDATION_COMPLAINT = (

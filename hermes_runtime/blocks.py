@@ -1,10 +1,9 @@
-"""Reads one call: the inside of a <tool_call> block, or a call that stands there without its tags."""
+"""Reads the inside of a <tool_call> block."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
 from hermes_runtime import markup
 from hermes_runtime.calls import (
@@ -14,10 +13,7 @@ from hermes_runtime.calls import (
     Reason,
     Written,
     invalid_call,
-    read_arguments,
     read_calls,
-    read_known_calls,
-    refuse_other_keys,
 )
 from hermes_runtime.literals import LiteralError, LiteralScanner
 from hermes_runtime.messages import ToolSpec
@@ -41,9 +37,12 @@ class CallBlock:
     block, prose, or the end that the model itself chose. Where the token limit or a cancellation ended the text before
     any of these, even a complete object counts as cut off: nothing shows that the model was done with the call.
 
+    A tag that neither an object nor a closing tag follows opens nothing: it is spoken of, and text like all around it.
+
     Args:
         window: The text, placed after the opening tag.
         tools: The tools that were bound.
+        opening: The opening tag, with the fence before it if there is one.
         after_unclosed: The opening tag follows a block without a closing tag, so it may have been meant as one.
         only_name: The one tool that can be called, where that is certain.
 
@@ -51,6 +50,7 @@ class CallBlock:
         pieces: What is known of the arguments of the block's first call before it is complete.
         outcomes: The calls, once `finished`.
         finished: The block is over; the window is placed after it.
+        text: What the block is, opening tag included, where it is no call but text.
         unclosed: The block ended without a closing tag.
     """
 
@@ -59,14 +59,17 @@ class CallBlock:
         window: Window,
         tools: Sequence[ToolSpec],
         *,
+        opening: str,
         after_unclosed: bool = False,
         only_name: str | None = None,
     ) -> None:
         self.pieces = self._pieces = ArgumentPieces(only_name)
         self.outcomes: list[Outcome] = []
         self.finished = False
+        self.text = ""
         self.unclosed = False
         self._window = window
+        self._opening = opening
         self._tools = tools
         self._after_unclosed = after_unclosed
         self._state: Callable[[], bool] = self._before_value
@@ -75,7 +78,6 @@ class CallBlock:
         self._begin = self._value_from = window.position
         self._failure = ""
         self._failed_at = 0
-        self._is_literal = True
         self._comma = False
         self._quote = ""
         window.record()
@@ -105,14 +107,29 @@ class CallBlock:
             # A second opening tag adds nothing.
             window.at += len(tag.group())
         elif markup.closes_call(tag):
-            self._finish(tag.end(), wreck=("malformed", "the block is empty"))
+            self._finish(tag.end())
         elif markup.ends_turn(tag):
             self._end(cut_off=False)
-        elif self._may_become(markup.ALIAS_BODY_BEGINNING if char == "`" else markup.BLOCK):
+        elif markup.is_beginning(markup.ALIAS_BODY_BEGINNING if char == "`" else markup.BLOCK, window.text, window.at):
             return False
         else:
-            self._is_literal = False
-            self._fail("a call is an object with name and arguments")
+            self._state = self._in_prose
+        return True
+
+    def _in_prose(self) -> bool:
+        """Look for the closing tag that makes a broken call of what is no object, and otherwise is text."""
+        window = self._window
+        found = markup.BLOCK.search(window.text, window.at)
+        window.at = found.start() if found else len(window.text)
+        tag = markup.TAG.match(window.text, window.at)
+        if markup.closes_call(tag):
+            self._finish(tag.end(), wreck=("malformed", "a call is an object with name and arguments"))
+        elif markup.opens_call(tag) or markup.ends_turn(tag):
+            self._end(cut_off=False)
+        elif found is None or (tag is None and found.end() == len(window.text)):
+            return False
+        else:
+            window.at += 1
         return True
 
     def _in_value(self) -> bool:
@@ -190,11 +207,7 @@ class CallBlock:
         window = self._window
         if self._quote:
             return self._in_string_of_wreck()
-        if self._is_literal:
-            self._skip(_OUTSIDE_STRINGS)
-        else:
-            found = markup.BLOCK.search(window.text, window.at)
-            window.at = found.start() if found else len(window.text)
+        self._skip(_OUTSIDE_STRINGS)
         if window.exhausted:
             return False
         if window.text[window.at] in "\"'":
@@ -234,11 +247,15 @@ class CallBlock:
 
     def _end(self, *, cut_off: bool) -> None:
         """The text ends here, or goes on with what is no part of the block."""
-        self.unclosed = True
         state = self._state
-        if state == self._before_value:
-            meant_as_close = self._after_unclosed and not cut_off
-            self._finish(wreck=None if meant_as_close else ("truncated", "the text ends after the opening tag"))
+        self.unclosed = True
+        if state == self._before_value and cut_off:
+            self._finish(len(self._window.text), wreck=("truncated", "the text ends after the opening tag"))
+        elif state in (self._before_value, self._in_prose):
+            # After a block without a closing tag, the opening tag was meant as one.
+            self.text = ("" if self._after_unclosed else self._opening) + self._window.recorded()
+            self.unclosed = False
+            self._finish()
         elif state == self._in_value:
             if cut_off or not self._go_back_to(markup.CLOSE_AFTER_BRACKET, self._value_from):
                 self._finish(wreck=("truncated", "the text ends inside the call"))
@@ -311,84 +328,3 @@ class CallBlock:
 
     def _may_become(self, pattern: re.Pattern[str]) -> bool:
         return not self._window.at_end and markup.is_beginning(pattern, self._window.text, self._window.at)
-
-
-class UnwrappedCall:
-    """A call without <tool_call> tags: an object that names a known tool, bare, in a fence or in another tag.
-
-    It ends with its object, so no closing tag has to be seen. What turns out to be no call is text.
-
-    Args:
-        window: The text, placed where the call's markup begins.
-        tools: The tools that were bound.
-        literal_at: Index of the object in the window's text.
-        tool: The tool's name, where the tag gives it; the object then holds the arguments.
-        closers: Names of the tags that close what the call stands in.
-        in_fence: The call stands in a fence.
-
-    Attributes:
-        outcomes: The calls, once `finished`; None where the text is no call.
-        finished: It is known what the text is; the window is placed after the call, or back at its beginning.
-        text_until: Position before which no unwrapped call begins, if the text is no call.
-    """
-
-    def __init__(
-        self,
-        window: Window,
-        tools: Sequence[ToolSpec],
-        literal_at: int,
-        tool: str | None = None,
-        *,
-        closers: Collection[str] = (),
-        in_fence: bool = False,
-    ) -> None:
-        self.closers = frozenset(closers)
-        self.in_fence = in_fence
-        self.outcomes: list[Outcome] | None = None
-        self.finished = False
-        self.text_until = 0
-        self._window = window
-        self._tools = tools
-        self._tool = tool
-        self._known = frozenset(tool.name for tool in tools)
-        self._scanner = LiteralScanner(partial(refuse_other_keys, self._known) if tool is None else None)
-        self._begin = window.position
-        self._literal_from = window.position_of(literal_at)
-        window.record()
-        window.at = literal_at
-
-    def advance(self) -> None:
-        """Read on as far as the text goes."""
-        window = self._window
-        try:
-            end = self._scanner.feed(window.text, window.at)
-        except LiteralError as error:
-            window.at = error.offset
-            self._conclude(None)
-            return
-        if end is not None:
-            window.at = end
-            raw = window.recorded(self._literal_from)
-            if self._tool is None:
-                calls = read_known_calls(self._scanner.value, raw, self._tools)
-                self._conclude(None if calls is None else [*calls])
-            else:
-                self._conclude([read_arguments(self._tool, self._scanner.value, raw, self._tools)])
-            return
-        window.at = len(window.text)
-        if window.at_end:
-            begun = self._scanner.outermost
-            name = self._tool or (begun.get("name") if isinstance(begun, dict) else None)
-            cut = isinstance(name, str) and name.strip() in self._known
-            raw = window.recorded(self._literal_from)
-            wreck = invalid_call("truncated", "the text ends inside the call", raw, self._tools, name)
-            self._conclude([wreck] if cut else None)
-
-    def _conclude(self, outcomes: list[Outcome] | None) -> None:
-        self.finished = True
-        self.outcomes = outcomes
-        if outcomes is None:
-            self.text_until = self._window.position
-            self._window.go_back(self._begin)
-        else:
-            self._window.forget()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from hermes_runtime.messages import InvalidToolCall, ToolCall
+
+_LINE_END = re.compile(r"[\r\n]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,9 @@ Event = TextDelta | ReasoningDelta | ToolCallDelta | ToolCallEvent | InvalidTool
 
 
 class EventWriter:
-    """Collects events; joins adjacent text and keeps the whitespace around markup out of the answer.
+    """Collects events; joins adjacent text and keeps the white space around markup out of the answer.
+
+    What stands after markup, and from a line end on what stands before it, belongs to the markup unless text follows.
 
     Attributes:
         at_line_start: Only spaces stand between the last newline, or the last markup, and what is written next.
@@ -73,8 +78,10 @@ class EventWriter:
         self._reasoning: list[str] = []
         self._wrote_text = False
         self._begun_reasoning = False
-        # Whitespace and padding after markup: part of the answer only if more text follows.
-        self._waiting: list[str] | None = []
+        self._wrote_markup = False
+        self._after_markup = False
+        # Whitespace and padding, until it is known whether it belongs to the answer.
+        self._waiting: list[str] = []
 
     def text(self, text: str) -> None:
         """Write text of the answer."""
@@ -85,29 +92,28 @@ class EventWriter:
             self.at_line_start = text[newline:].isspace()
         else:
             self.at_line_start = self.at_line_start and text.isspace()
-        if self._waiting is not None:
+        if text.isspace() and (self._waiting or self._after_markup or not self._wrote_text):
             self._waiting.append(text)
-            if text.isspace():
-                return
-            text, self._waiting = "".join(self._waiting), None
-            if not self._wrote_text:
-                text = text.lstrip()
-        self._flush_reasoning()
-        self._text.append(text)
-        self._wrote_text = True
-        self.silent = False
+            return
+        end = _end_of_last_line(text)
+        self._write(text[:end])
+        if text[end:]:
+            self._waiting.append(text[end:])
 
     def padding(self, text: str) -> None:
         """Write what is no part of the answer where nothing but padding and whitespace follows it."""
         self.markup()
-        assert self._waiting is not None
         self._waiting.append(text)
 
     def markup(self) -> None:
         """Say that markup stood here."""
         self.at_line_start = True
-        if self._waiting is None:
-            self._waiting = []
+        self._wrote_markup = self._after_markup = True
+
+    def close(self) -> None:
+        """Say that the answer ends here."""
+        if self._waiting and not self._after_markup:
+            self._write("")
 
     def reasoning(self, text: str) -> None:
         """Write reasoning."""
@@ -149,6 +155,18 @@ class EventWriter:
         events, self._events = self._events, []
         return events
 
+    def _write(self, text: str) -> None:
+        text = "".join([*self._waiting, text])
+        if self._wrote_markup and not self._wrote_text:
+            text = text.lstrip()
+        if not text:
+            return
+        self._flush_reasoning()
+        self._text.append(text)
+        self._waiting = []
+        self._wrote_text = True
+        self._after_markup = self.silent = False
+
     def _flush_text(self) -> None:
         if self._text:
             self._events.append(TextDelta("".join(self._text)))
@@ -158,3 +176,10 @@ class EventWriter:
         if self._reasoning:
             self._events.append(ReasoningDelta("".join(self._reasoning)))
             self._reasoning = []
+
+
+def _end_of_last_line(text: str) -> int:
+    """Return where the line ends begin that a text ends in."""
+    end = len(text.rstrip())
+    found = _LINE_END.search(text, end)
+    return found.start() if found else len(text)

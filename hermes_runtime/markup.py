@@ -115,9 +115,11 @@ SPELLED_OUT_BEGINNING = re.compile(
 REASONING_OPEN = re.compile(rf"\s*<(?i:{_any(_REASONING)})>")
 REASONING_CLOSE = re.compile(rf"</(?i:{_any(_REASONING)})>")
 ROLE = re.compile(r"\s{0,2}assistant")
-ROLE_BEGINNING = re.compile(
-    _beginnings(r"\s{0,2}", *_letters("assistant"))
-)  # In a block: its tags, and the markers that end a turn.
+ROLE_BEGINNING = re.compile(_beginnings(r"\s{0,2}", *_letters("assistant")))
+# What follows a tag that is just spoken of: the rest of a line of prose.
+PROSE = re.compile(rf"{_GAP}[^\s<{{\[]")
+PROSE_BEGINNING = re.compile(_beginnings(_GAP, r"[^\s<{\[]"))
+# In a block: its tags, and the markers that end a turn.
 BLOCK = re.compile(_TAG.replace("{aliases}", ""))
 # After a complete call, whatever closing tag the model makes up closes the block.
 ANY_CLOSE = re.compile(rf"<{_GAP}[/\\]{_GAP}[A-Za-z_\-]{{1,32}}{_GAP}>")
@@ -144,6 +146,16 @@ def opens_call(tag: re.Match[str] | None) -> TypeGuard[re.Match[str]]:
 def closes_call(tag: re.Match[str] | None) -> TypeGuard[re.Match[str]]:
     """Whether a match of `TAG` is a closing <tool_call> tag."""
     return tag is not None and bool(tag["call"] and tag["close"])
+
+
+def opens_reasoning(tag: re.Match[str] | None) -> TypeGuard[re.Match[str]]:
+    """Whether a match of `TAG` is an opening <think> or <scratch_pad> tag, in any of its spellings."""
+    return tag is not None and bool(tag["reasoning"] and not tag["close"])
+
+
+def closes_reasoning(tag: re.Match[str] | None) -> TypeGuard[re.Match[str]]:
+    """Whether a match of `TAG` is a closing <think> or <scratch_pad> tag, in any of its spellings."""
+    return tag is not None and bool(tag["reasoning"] and tag["close"])
 
 
 def ends_turn(tag: re.Match[str] | None) -> TypeGuard[re.Match[str]]:

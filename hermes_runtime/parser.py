@@ -2,11 +2,13 @@
 
 The parser is a state machine. What it yields does not depend on how the text was cut, and its cost is linear:
 
-- Plain text leaves in the `feed` that brought it, except for the few characters that may begin markup.
+- Plain text leaves in the `feed` that brought it, except for the few characters that may begin markup, and for line
+  ends, which belong to a call that follows them.
 - A call leaves when it is complete, because the trained form writes the tool's name last. Where the name is certain
   before, its arguments leave while they arrive.
-- Text is read twice only where a supposed call turns out to be plain text, or where the closing tag of a broken call
-  lies inside what looked like a string; `Window` bounds how much of it.
+- Text is read twice only where a supposed call or supposed reasoning turns out to be plain text, or where the closing
+  tag of a broken call lies inside what looked like a string; `Window` bounds how much of it.
+- A tag that is spoken of stays text. Text that follows it waits until it is clear that no call and no reasoning do.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from hermes_runtime import markup
-from hermes_runtime.blocks import CallBlock, UnwrappedCall
+from hermes_runtime.blocks import CallBlock
 from hermes_runtime.calls import Outcome, invalid_call
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.events import (
@@ -29,6 +31,8 @@ from hermes_runtime.events import (
     ToolCallEvent,
 )
 from hermes_runtime.messages import InvalidToolCall, ToolCall, ToolLike, coerce_tools
+from hermes_runtime.reasoning import ReasoningBlock
+from hermes_runtime.unwrapped import UnwrappedCall
 from hermes_runtime.validation import check_schema
 from hermes_runtime.window import Window
 
@@ -71,8 +75,9 @@ def parse_completion(text: str, tools: Sequence[ToolLike] = (), finish_reason: s
     Args:
         text: What the model wrote.
         tools: The tools that were bound: calls are checked against them, and where no <tool_call> tag stands around a
-            call, only their names make it one.
-        finish_reason: Why the text ends; after `length` or `cancelled` a call without its closing tag is truncated.
+            call, only their names make it one. Without any, what stands in <tool_call> tags is a call nevertheless.
+        finish_reason: Why the text ends; after `length` or `cancelled` a call without its closing tag is truncated,
+            and half a tag is dropped. After any other it is text.
 
     Raises:
         InvalidRequestError: A tool is unusable. No text ever raises.
@@ -112,6 +117,9 @@ class StreamParser:
         self._cut_off = False
         self._closed = False
         self._block: CallBlock | None = None
+        self._block_in_fence = False
+        self._reasoning: ReasoningBlock | None = None
+        self._reasoning_may_close = True
         self._unwrapped: UnwrappedCall | None = None
         self._unclosed_at = -1
         self._calls_read = 0
@@ -119,7 +127,6 @@ class StreamParser:
         self._closers: frozenset[str] = frozenset()
         self._in_fence = False
         self._text_until = 0
-        self._draft_from = 0
 
     def feed(self, text: str) -> list[Event]:
         """Read on.
@@ -143,6 +150,8 @@ class StreamParser:
     def _advance(self) -> list[Event]:
         while self._state():
             pass
+        if self._closed:
+            self._writer.close()
         return self._writer.take()
 
     # States: each reads what it can and returns whether to go on with the text at hand.
@@ -169,7 +178,11 @@ class StreamParser:
             return False
         self._unclosed_at = self._window.position if block.unclosed else -1
         self._state = self._answer
-        self._write_calls(block.outcomes)
+        if block.text:
+            self._write_text(block.text)
+        else:
+            self._in_fence |= self._block_in_fence
+            self._write_calls(block.outcomes)
         return True
 
     def _in_unwrapped(self) -> bool:
@@ -188,54 +201,15 @@ class StreamParser:
         return True
 
     def _in_reasoning(self) -> bool:
-        window = self._window
-        found = markup.BLOCK.search(window.text, window.at)
-        begin = found.start() if found else len(window.text)
-        self._writer.reasoning(window.text[window.at : begin])
-        window.at = begin
-        if found is None:
+        assert self._reasoning is not None
+        block = self._reasoning
+        block.advance(cut_off=self._cut_off)
+        if not block.finished:
             return False
-        tag = markup.TAG.match(window.text, begin)
-        if tag is None:
-            return self._wait_or_pass(found, self._writer.reasoning)
-        if tag["reasoning"] and tag["close"]:
-            window.at = tag.end()
-            self._leave_reasoning()
-        elif tag["marker"]:
-            self._state = self._answer
-        elif markup.opens_call(tag):
-            window.record()
-            self._draft_from = window.position
-            window.at = tag.end()
-            self._state = self._in_draft
-        else:
-            window.at = tag.end()
-            self._writer.reasoning(tag.group())
-        return True
-
-    def _in_draft(self) -> bool:
-        """Read on after a call in reasoning: a draft if the reasoning closes, and the real call if it never does."""
-        window = self._window
-        found = markup.BLOCK.search(window.text, window.at)
-        window.at = found.start() if found else len(window.text)
-        tag = markup.TAG.match(window.text, window.at)
-        if tag and tag["reasoning"] and tag["close"]:
-            self._writer.reasoning(window.recorded())
-            window.forget()
-            window.at = tag.end()
-            self._leave_reasoning()
-        elif tag and not tag["marker"]:
-            window.at = tag.end()
-        elif tag or (window.at_end and not self._cut_off):
-            window.go_back(self._draft_from)
-            self._leave_reasoning()
-        elif window.at_end:
-            window.at = len(window.text)
-            self._writer.reasoning(window.recorded())
-            window.forget()
-            self._state = self._ended
-        else:
-            return False
+        if block.is_text:
+            # Read to the end of the turn in vain: no other tag is closed either.
+            self._reasoning_may_close = False
+        self._state = self._ended if block.is_cut else self._answer
         return True
 
     def _after_turn_marker(self) -> bool:
@@ -260,26 +234,57 @@ class StreamParser:
         window = self._window
         tag = markup.TAG.match(window.text, window.at)
         if tag is None:
-            return self._wait_or_pass(found, self._writer.text)
+            start = window.take_false_start(found.end(), cut_off=self._cut_off)
+            self._writer.text(start)
+            if self._cut_off and not start:
+                self._writer.markup()
+            return bool(start)
         if markup.is_alias(tag):
             return self._alias(tag)
-        begin = window.position
+        if markup.opens_call(tag):
+            return self._open_block(tag)
+        if markup.opens_reasoning(tag):
+            return self._open_reasoning(tag)
+        return self._other_tag(tag)
+
+    def _other_tag(self, tag: re.Match[str]) -> bool:
+        """Read a tag that ends something: a block that is not open, or the turn."""
+        window = self._window
+        if (tag["close"] or tag["response"]) and not self._writer.at_line_start:
+            if markup.PROSE.match(window.text, tag.end()):
+                return self._pass(len(tag.group()))
+            if self._may_become(markup.PROSE_BEGINNING, tag.end()):
+                return False
         window.at = tag.end()
         if tag["pad"]:
             self._writer.padding(tag.group())
             return True
-        if markup.opens_call(tag):
-            self._block = CallBlock(
-                window, self._tools, after_unclosed=begin == self._unclosed_at, only_name=self._only_name
-            )
-            self._state = self._in_block
-        elif tag["reasoning"] and not tag["close"]:
-            self._state = self._in_reasoning
-        elif tag["marker"] == "im_start" and self._writer.silent:
+        if tag["marker"] == "im_start" and self._writer.silent:
             self._state = self._after_turn_marker
         elif tag["marker"] or (tag["response"] and not tag["close"]):
             self._state = self._ended
         self._writer.markup()
+        return True
+
+    def _open_block(self, tag: re.Match[str], *, in_fence: bool = False) -> bool:
+        window = self._window
+        after_unclosed = window.position_of(tag.start()) == self._unclosed_at
+        opening = window.text[window.at : tag.end()]
+        window.at = tag.end()
+        self._block = CallBlock(
+            window, self._tools, opening=opening, after_unclosed=after_unclosed, only_name=self._only_name
+        )
+        self._block_in_fence = in_fence
+        self._state = self._in_block
+        return True
+
+    def _open_reasoning(self, tag: re.Match[str]) -> bool:
+        # Within a line of prose the tag is likely to be spoken of; on a line of its own it is reasoning that streams.
+        is_certain = self._writer.at_line_start
+        if not (is_certain or self._reasoning_may_close):
+            return self._pass(len(tag.group()))
+        self._reasoning = ReasoningBlock(self._window, self._writer, tag, is_certain=is_certain)
+        self._state = self._in_reasoning
         return True
 
     def _alias(self, tag: re.Match[str], *, in_fence: bool = False) -> bool:
@@ -328,10 +333,7 @@ class StreamParser:
         if markup.is_alias(tag):
             return self._alias(tag, in_fence=True)
         if markup.opens_call(tag):
-            self._in_fence = True
-            self._writer.markup()
-            window.at = fence.end()
-            return True
+            return self._open_block(tag, in_fence=True)
         waiting = tag is None and self._may_become(self._opening, fence.end())
         return not waiting and self._pass(3)
 
@@ -364,35 +366,20 @@ class StreamParser:
             self._writer.outcomes([invalid_call("malformed", over, "", self._tools)])
             self._state = self._ended
 
-    def _leave_reasoning(self) -> None:
-        self._writer.end_reasoning()
-        self._state = self._answer
-
     def _may_become(self, pattern: re.Pattern[str], at: int) -> bool:
         return not self._window.at_end and markup.is_beginning(pattern, self._window.text, at)
 
     def _write(self, end: int) -> None:
         text = self._window.text[self._window.at : end]
+        self._window.at = end
+        self._write_text(text)
+
+    def _write_text(self, text: str) -> None:
         if text and not text.isspace():
             self._in_fence, self._closers = False, frozenset()
         self._writer.text(text)
-        self._window.at = end
 
     def _pass(self, length: int = 1) -> bool:
         """Take the characters at hand for text after all."""
         self._write(self._window.at + length)
-        return True
-
-    def _wait_or_pass(self, found: re.Match[str], write: Callable[[str], None]) -> bool:
-        """Wait for the rest of a tag, if what was found may begin one; at the end, half a tag is dropped."""
-        window = self._window
-        if found.end() == len(window.text):
-            if not window.at_end:
-                return False
-            # A lone "<" is more likely an ordinary character than the beginning of a tag.
-            if len(window.text[window.at :].rstrip()) > 1:
-                window.at = len(window.text)
-                return False
-        write(window.text[window.at])
-        window.at += 1
         return True

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from hermes_runtime.attempt import Attempt, TurnFinishReason, TurnResult, VerbatimReader
+from hermes_runtime.attempt import Attempt, Reader, TurnFinishReason, TurnResult
 from hermes_runtime.conversation import coerce_messages
 from hermes_runtime.demands import Demands
 from hermes_runtime.dialects import Dialect
@@ -34,6 +34,7 @@ from hermes_runtime.messages import (
     coerce_tools,
 )
 from hermes_runtime.parser import Event, StreamParser
+from hermes_runtime.plain_text import TextReader, VerbatimReader
 from hermes_runtime.prompt import Prompt, build_prompt
 from hermes_runtime.replay import ReplayMap
 from hermes_runtime.validation import check_schema
@@ -278,15 +279,16 @@ class Turn(RunningTurn):
             )
             self._prompt = self._rendered()
 
-    def _reader(self) -> StreamParser | VerbatimReader:
+    def _reader(self) -> Reader:
         request = self._request
         has_form = request.schema is not None or request.regex is not None or request.choices is not None
         # Where the grammar lets no tag pass, what looks like a call without its tags is text.
         tools = () if self._constraint is not None and self._choice.mode == "none" else self._tools
-        # An answer of a given form has no markup: what looks like a tag is part of it.
-        if has_form and not tools:
-            return VerbatimReader()
-        return StreamParser(tools, only_name=self._only_name() if tools else None)
+        if tools:
+            return StreamParser(tools, only_name=self._only_name())
+        # No tools were given, so nobody waits for a call, whatever the history holds: what looks like one is text, as
+        # it is with hosted models. An answer of a given form does not even open with reasoning.
+        return VerbatimReader() if has_form else TextReader()
 
     def _raise_if_failed(self, attempt: Attempt) -> None:
         if attempt.failure is not None:

@@ -48,6 +48,26 @@ class Window:
         self.text = self.text[self.at :] + text
         self.at = 0
 
+    def take_false_start(self, end: int, *, cut_off: bool) -> str:
+        """Take the character at hand, which looked like the beginning of a tag, as text after all.
+
+        Args:
+            end: Index up to which the text looks like a tag; at the end of `text` it may still become one.
+            cut_off: It was not the model that ended the text, so half a tag was to be a whole one.
+
+        Returns:
+            The character; nothing while it is to wait, and at the end where half a tag is dropped.
+        """
+        if end == len(self.text):
+            if not self.at_end:
+                return ""
+            # A lone "<" is more likely an ordinary character than the beginning of a tag.
+            if cut_off and len(self.text[self.at :].rstrip()) > 1:
+                self.at = end
+                return ""
+        self.at += 1
+        return self.text[self.at - 1]
+
     def record(self) -> None:
         """Keep what is read from here on."""
         self._earlier = []

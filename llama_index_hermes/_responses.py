@@ -9,6 +9,7 @@ from llama_index.core.base.llms.types import (
     ChatResponse,
     CompletionResponse,
     LogProb,
+    ThinkingBlock,
 )
 
 from hermes_runtime.engines.base import TokenLogprob
@@ -71,13 +72,14 @@ async def achat_responses(turn: RunningTurn, model: str) -> AsyncGenerator[ChatR
 
 
 def completion_response(response: ChatResponse) -> CompletionResponse:
-    """Return the text of a chat response as a completion."""
+    """Return the text of a chat response as a completion, which has no other room for what was thought before it."""
+    thoughts = "".join(block.content or "" for block in response.message.blocks if isinstance(block, ThinkingBlock))
     return CompletionResponse(
         text=response.message.content or "",
         delta=response.delta,
         raw=response.raw,
         logprobs=response.logprobs,
-        additional_kwargs=response.additional_kwargs,
+        additional_kwargs={**response.additional_kwargs, **({"thinking": thoughts} if thoughts else {})},
     )
 
 

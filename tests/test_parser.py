@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hermes_runtime.dialects import DIALECTS
 from hermes_runtime.errors import InvalidRequestError, SchemaError
 from hermes_runtime.json_answer import parse_json
+from hermes_runtime.messages import Assistant, ToolCall
 from hermes_runtime.parser import (
     Completion,
     Event,
@@ -24,6 +26,7 @@ from hermes_runtime.parser import (
     ToolCallEvent,
     parse_completion,
 )
+from hermes_runtime.prompt import turns
 
 TIDE: dict[str, Any] = {
     "name": "get_tide",
@@ -81,8 +84,18 @@ def stream(pieces: list[str] | str, tools: list[dict[str, Any]], finish_reason: 
 
 def test_prose_leaves_in_the_feed_that_brought_it() -> None:
     parser = StreamParser(TOOLS)
-    for piece in ["The tide", " is 4 m", ",\n", "1 < 2 and ", "{so} [on].", " `x` "]:
+    for piece in ["The tide", " is 4 m", ",\nso ", "1 < 2 and ", "{so} [on].", " `x` "]:
         assert parser.feed(piece) == [TextDelta(piece)]
+
+
+def test_line_ends_wait_for_what_follows_because_they_may_belong_to_a_call() -> None:
+    parser = StreamParser(TOOLS)
+    assert parser.feed("Let me.\n") == [TextDelta("Let me.")]
+    assert parser.feed("\n  ") == []
+    assert parser.feed("See") == [TextDelta("\n\n  See")]
+    assert parser.feed(".\r\n") == [TextDelta(".")]
+    assert [type(event) for event in parser.feed(CALL)] == [ToolCallDelta, ToolCallEvent]
+    assert parser.feed("\n") == parser.close() == []
 
 
 def test_text_that_may_begin_a_tag_waits_until_that_is_decided() -> None:
@@ -174,11 +187,13 @@ def test_pieces_give_the_same_events_as_the_whole(text: str, cuts: list[int], bo
     assert summary(stream(pieces, tools, finish_reason)) == whole
 
 
-@given(st.text() | TEXTS, st.booleans())
-def test_no_text_raises_and_nothing_leaves_with_half_a_tag(text: str, bound: bool) -> None:
-    completion = parse_completion(text, TOOLS if bound else [])
-    assert "<tool_call>" not in completion.content
-    assert not completion.content.endswith(("<tool_", "<tool_call", "</tool_call", "<|im_end", "</think"))
+@given(st.text() | TEXTS, st.booleans(), st.sampled_from(["length", "cancelled"]))
+def test_no_text_raises_and_a_cut_one_never_ends_in_a_tag_or_half_of_one(
+    text: str, bound: bool, finish_reason: str
+) -> None:
+    completion = parse_completion(text, TOOLS if bound else [], finish_reason)
+    for half in ("<tool_call", "<tool_call>", "</tool_call", "</tool_call>", "</"):
+        assert not text.endswith(half) or completion.content.count(half) < text.count(half)
     ids = [call.id for call in (*completion.tool_calls, *completion.invalid_tool_calls)]
     assert len(set(ids)) == len(ids)
 
@@ -201,6 +216,15 @@ def test_any_arguments_survive_in_both_spellings_and_orders(
     # A surrogate cannot be encoded, so it is replaced; hypothesis draws none.
     assert calls(completion) == [("f", arguments)]
     assert completion.content == "Well.  So."
+
+
+@given(st.from_regex(r"[^<]*[^<\s]", fullmatch=True), ARGUMENTS)
+def test_text_before_a_call_and_its_rendering_are_each_others_inverse(text: str, arguments: dict[str, Any]) -> None:
+    said = Assistant(text, (ToolCall("c1", "f", arguments),))
+    for dialect in DIALECTS.values():
+        ((_, written, _),) = turns([said], (), None, dialect)
+        completion = parse_completion(written)
+        assert (completion.content, calls(completion)) == (text, [("f", arguments)])
 
 
 @given(ARGUMENTS, st.booleans(), st.data())
@@ -265,7 +289,7 @@ def test_padding_is_dropped_at_the_end_and_kept_inside_text() -> None:
         (r'{"name": "save_note", "arguments": {"path": "C:\data\new"}}', "malformed"),
         ('{"name": "save_note", "arguments": {"body": ' + "[" * 900 + "]" * 900 + "}}", "malformed"),
         ('{"name": "get_tide"}, "arguments": {"port": "Brest"}}', "malformed"),
-        ("", "malformed"),
+        ('"get_tide"', "malformed"),
         ('{"arguments": {"port": "Brest"}}', "missing_name"),
         ('{"name": null, "arguments": {"port": "Brest"}}', "missing_name"),
         ('{"name": "get_tide", "port": "Brest"}', "bad_arguments"),
@@ -299,6 +323,126 @@ def test_missing_arguments_mean_none_only_where_nothing_else_is_said() -> None:
 def test_a_tag_inside_an_argument_of_a_broken_call_starts_no_call() -> None:
     text = f"<tool_call>{{name: 'save_note', 'arguments': {{'body': '{CALL}'}}}}</tool_call>"
     assert parse_completion(text, TOOLS).tool_calls == ()
+
+
+def test_an_empty_block_is_nothing() -> None:
+    for block in ("<tool_call></tool_call>", "<tool_call>\n \n</tool_call>", "```xml\n<tool_call>\n</tool_call>\n```"):
+        assert parse_completion(f"Yes.\n{block}", TOOLS) == Completion("Yes.", (), (), "")
+        assert parse_completion(f"Yes.\n{block}", TOOLS, "length") == Completion("Yes.", (), (), "")
+
+
+# Tags that are spoken of.
+
+EXPLAINED = "Use the <tool_call> tag, then write JSON. Close it afterwards."
+
+
+@pytest.mark.parametrize("tools", [[], TOOLS], ids=["no tools", "tools"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(EXPLAINED, "Write `<tool_call>`, twice:\n<tool_call> and <tool_call>.\n", "Begin with\n\n<tool_call>"),
+        *("The tag:\n```xml\n<tool_call>\nyour JSON\n```\nThat is all.", "```\n<tool_call>\n", "<tool_call>\n``"),
+        *("It ends with </tool_call>, not with </tool_calls>.", "Results come in <tool_response> tags, not in prose."),
+        *(
+            "Think in <think> tags. They are long.\n",
+            "Use <scratch_pad>, <think> or <tool_call>.",
+            "Close </think> too",
+        ),
+        *(
+            "Close </think> too",
+            "half a <tool_call",
+            "half a </tool_ca",
+            "half a <thin",
+            "x <|im_en",
+            "  two",
+            "\n\ntwo\n",
+            " \n",
+        ),
+    ],
+)
+def test_a_tag_that_is_spoken_of_is_text_to_the_last_character(text: str, tools: list[dict[str, Any]]) -> None:
+    assert parse_completion(text, tools) == Completion(text, (), (), "")
+    assert summary(stream(text, tools)) == [(TextDelta, text)]
+
+
+SPOKEN = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "<tool_call>",
+                "< tool_call >",
+                "<tool_calls>",
+                "<Tool_Call>",
+                "<tool_",
+                "</tool_cal",
+                "</thin",
+                "<",
+                ">",
+            ),
+            *(
+                "</thin",
+                "`",
+                "```",
+                "```xml\n",
+                " ",
+                "\n",
+                "\r\n",
+                "\t",
+                "word",
+                "it. ",
+                "'",
+                '"',
+                "(x=1)",
+                "é",
+                "}",
+                "]",
+            ),
+        ]
+    ),
+    max_size=16,
+).map("".join)
+
+
+@settings(max_examples=300)
+@given(SPOKEN, st.booleans(), st.lists(st.integers(0, 120), max_size=5))
+def test_text_that_no_object_or_closing_tag_follows_is_whole(text: str, bound: bool, cuts: list[int]) -> None:
+    tools = TOOLS if bound else []
+    assert parse_completion(text, tools) == Completion(text, (), (), "")
+    edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    whole = [(TextDelta, text)] if text else []
+    assert summary(stream([text[begin:end] for begin, end in pairwise(edges)], tools)) == whole
+    assert text.startswith(parse_completion(text, tools, "length").content)
+
+
+def test_a_call_after_a_tag_that_is_spoken_of_is_a_call() -> None:
+    for said in (EXPLAINED, "Or <think> first.", "See <tool_response> here.", "`<tool_call>` is"):
+        completion = parse_completion(f"{said}\n{CALL}", TOOLS)
+        assert (completion.content.rstrip(), calls(completion)) == (said, [BREST])
+        assert completion.invalid_tool_calls == ()
+
+
+def test_what_follows_a_tag_that_is_spoken_of_makes_no_call() -> None:
+    text = f"<tool_call> is written so:\n{OBJECT}\n```json\n{OBJECT}\n```"
+    assert parse_completion(text, TOOLS) == Completion(text, (), (), "")
+
+
+def test_a_block_that_is_no_object_is_a_broken_call_once_it_closes() -> None:
+    completion = parse_completion("So: <tool_call>get_tide()</tool_call> Done.", TOOLS)
+    assert (completion.content, reasons(completion)) == ("So:  Done.", ["malformed"])
+
+
+# Line ends.
+
+
+def test_line_ends_around_calls_belong_to_the_calls() -> None:
+    for before in ("Let me.\n", "Let me.\n\n  ", "Let me.\r\n", "Let me."):
+        assert parse_completion(f"{before}{CALL}\n{CALL}\n", TOOLS).content == "Let me."
+        assert parse_completion(f"{before}```json\n{OBJECT}\n```\n", TOOLS).content == "Let me."
+    assert parse_completion(f"\n\n{CALL}", TOOLS).content == ""
+
+
+def test_line_ends_between_text_and_text_are_kept_though_a_call_stands_there() -> None:
+    assert parse_completion(f"One.\n{CALL}Two.\n", TOOLS).content == "One.\nTwo.\n"
 
 
 # Calls without their tags.
@@ -360,6 +504,14 @@ def test_reasoning_is_apart_from_the_answer_and_its_drafts_do_not_run(tag: str) 
     assert completion.reasoning == f"Perhaps {CALL}?\n"
     assert completion.content == "Fine. "
     assert calls(completion) == [BREST]
+
+
+def test_reasoning_within_a_line_of_prose_is_certain_only_when_it_closes() -> None:
+    parser = StreamParser(TOOLS)
+    assert parser.feed("Well <think>hm") == [TextDelta("Well ")]
+    assert parser.feed(" ok</think> yes") == [ReasoningDelta("hm ok"), TextDelta(" yes")]
+    assert parse_completion("Well <think>hm ok", TOOLS, "length").reasoning == "hm ok"
+    assert parse_completion(f"Well <think>hm {CALL}", TOOLS, "length").tool_calls == ()
 
 
 def test_reasoning_streams() -> None:
@@ -465,6 +617,13 @@ def test_an_endless_loop_of_calls_ends_the_answer() -> None:
         *(("", '<tool_call>{"name": "get_tide", "arguments": {'), ("", CALL), ("", "```json\n{"), ("", '\n[{"name":')),
         *(("<tool_call>", "{} "), ("<tool_call>[", "{},"), ("", "<tool_call>x"), ("", "<function=get_tide>{}")),
         *(("", "<tool>{"), ("<think>", "<tool_call>"), ("", "</s>"), ("", "`"), ("<tool_call>[", "1,"), ("", " ")),
+        *(
+            ("x", " <think>"),
+            ("<tool_call>x", "<think>"),
+            ("<tool_call>x", "</tool_cal"),
+            ("x", "\n"),
+            ("x ", "</think>\n"),
+        ),
         ('<tool_call>["', """]</tool_call><tool_call>[' ", "]</tool_call><tool_call>[', ' ", \""""),
     ],
 )

@@ -14,7 +14,7 @@ from hermes_runtime.errors import (
     ToolChoiceError,
 )
 from hermes_runtime.messages import Assistant, ToolResult, ToolSpec, User
-from hermes_runtime.parser import InvalidToolCallEvent, TextDelta, ToolCallEvent
+from hermes_runtime.parser import InvalidToolCallEvent, ReasoningDelta, TextDelta, ToolCallEvent
 from hermes_runtime.turn import Turn, TurnRequest, render
 from tests.scripted_engine import ScriptedEngine
 
@@ -52,7 +52,7 @@ def test_call_becomes_an_event_and_a_finish_reason(mistral_tokenizer):
     events, result = finish(ask(ScriptedEngine(mistral_tokenizer, ["Let me look.\n" + CALL])))
     assert [event.call.arguments for event in events if isinstance(event, ToolCallEvent)] == [{"city": "Brest"}]
     assert result.finish_reason == "tool_calls"
-    assert result.content.strip() == "Let me look."
+    assert result.content == text(events) == "Let me look."
 
 
 def test_call_cut_by_max_tokens_is_invalid(mistral_tokenizer):
@@ -82,6 +82,43 @@ def test_every_option_reaches_the_engine(mistral_tokenizer):
     assert (request.sampling, request.max_tokens, request.stop, request.seed) == tuple(options.values())
     assert (request.timeout, request.logprobs) == (9.0, 2)
     assert request.constraint is not None
+
+
+TALK = f"  Use the <tool_call> tag:\n\n{CALL}\nClose it with </tool_call>.\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"tools": ()}, {"tools": (), "constrained": False}, {"tool_choice": "none"}],
+    ids=["no tools", "no constraint", "none of the tools"],
+)
+def test_without_tools_an_answer_is_text_to_the_last_character(mistral_tokenizer, options):
+    events, result = finish(ask(ScriptedEngine(mistral_tokenizer, [TALK]), **options))
+    assert text(events) == result.content == TALK
+    assert (result.finish_reason, result.tool_calls, result.invalid_tool_calls) == ("stop", (), ())
+
+
+def test_a_call_that_no_tool_could_answer_any_more_is_text(mistral_tokenizer):
+    engine = ScriptedEngine(mistral_tokenizer, [CALL, CALL])
+    _, first = finish(ask(engine))
+    history = [User("Brest?"), Assistant("", first.tool_calls), ToolResult(first.tool_calls[0].id, "rain")]
+    _, result = finish(Turn(engine, TurnRequest(history)))
+    assert (result.content, result.tool_calls, result.finish_reason) == (CALL, (), "stop")
+
+
+def test_without_tools_a_model_still_thinks_before_it_answers(mistral_tokenizer):
+    events, result = finish(ask(ScriptedEngine(mistral_tokenizer, ["<think>\nHm.\n</think>\n\nYes"]), tools=()))
+    assert (result.reasoning, result.content) == ("Hm.\n", "Yes")
+    assert len([event for event in events if isinstance(event, ReasoningDelta)]) > 1
+
+
+def test_an_answer_with_white_space_around_it_is_replayed(mistral_tokenizer):
+    engine = ScriptedEngine(mistral_tokenizer, ["  two\n"])
+    _, result = finish(ask(engine, tools=()))
+    after = [User("Weather in Brest?"), Assistant(result.content), User("Thanks")]
+    asked = engine.requests[0].prompt_ids
+    again = render(engine, TurnRequest(after)).token_ids
+    assert again[: len(asked) + len(result.token_ids)] == (*asked, *result.token_ids)
 
 
 def test_tags_inside_an_answer_of_a_given_form_are_text(mistral_tokenizer):

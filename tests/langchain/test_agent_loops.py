@@ -245,7 +245,7 @@ def test_every_stream_mode_shows_the_same_run(scripted, output_version):
         seen.setdefault(mode, []).append(payload)
     assert kinds(seen["values"][-1]["messages"]) == ["human", "ai", "tool", "ai"]
     chunks = [message for message, _ in seen["messages"] if isinstance(message, AIMessageChunk)]
-    assert "".join(chunk.text for chunk in chunks) == "Let me see.\nSo: rain in Oslo"
+    assert "".join(chunk.text for chunk in chunks) == "Let me see.So: rain in Oslo"
     assert [step for update in seen["updates"] for step in update] == ["model", "tools", "model"]
     arguments = "".join(part["args"] for chunk in chunks for part in chunk.tool_call_chunks)
     assert arguments == '{"city": "Oslo"}'
@@ -269,7 +269,7 @@ async def test_event_protocols_show_the_run(scripted):
     agent = create_agent(llm, [get_weather])
     events = [event async for event in agent.astream_events(asked(), version="v2")]
     texts = [event["data"]["chunk"].text for event in events if event["event"] == "on_chat_model_stream"]
-    assert "".join(texts) == "Let me see.\nSo: rain in Oslo"
+    assert "".join(texts) == "Let me see.So: rain in Oslo"
     assert [event["name"] for event in events if event["event"] == "on_tool_end"] == ["get_weather"]
 
 

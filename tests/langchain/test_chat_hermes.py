@@ -110,10 +110,19 @@ def test_all_paths_give_the_same_message(scripted, reply, options, output_versio
 def test_two_calls_have_ids_of_their_own_and_no_markup_stays(scripted):
     llm, _ = scripted([TWO_CALLS])
     message = llm.bind_tools([get_weather]).invoke("Oslo and Rome?")
-    assert message.content == "Let me see.\n"
+    assert message.content == "Let me see."
     assert [call["args"] for call in message.tool_calls] == [{"city": "Oslo"}, {"city": "Rome"}]
     assert len({call["id"] for call in message.tool_calls}) == 2
     assert message.response_metadata["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize("output_version", ["v0", "v1"])
+def test_without_tools_an_answer_is_text_to_the_last_character(scripted, output_version):
+    talk = f"  Use the <tool_call> tag:\n\n{call_block('Oslo')}\nThen <think> again.\n"
+    llm, _ = scripted(lambda _: talk, output_version=output_version)
+    for run in PATHS.values():
+        message = run(llm, "Explain the format")
+        assert (message.text, message.tool_calls, message.invalid_tool_calls) == (talk, [], [])
 
 
 @pytest.mark.parametrize("output_version", ["v0", "v1"])
@@ -121,7 +130,7 @@ def test_event_protocol_gives_text_and_parallel_calls(scripted, output_version):
     llm, _ = scripted([TWO_CALLS, TWO_CALLS], output_version=output_version)
     bound = llm.bind_tools([get_weather])
     stream = bound.stream_events("Oslo and Rome?", version="v3")
-    assert "".join(stream.text) == "Let me see.\n"
+    assert "".join(stream.text) == "Let me see."
     message = stream.output
     assert [call["args"] for call in message.tool_calls] == [{"city": "Oslo"}, {"city": "Rome"}]
     assert message.usage_metadata["output_tokens"] > 0

@@ -117,7 +117,7 @@ def test_a_message_keeps_all_it_had_beside_its_text():
     assert read.additional_kwargs == message.additional_kwargs
     assert [call["name"] for call in read.tool_calls] == ["get_weather", "get_weather", "native"]
     assert [(call["id"], call["error"]) for call in read.invalid_tool_calls] == [("b", "cut")]
-    assert read.text == "Let me see.\n"
+    assert read.text == "Let me see."
 
 
 def test_native_calls_of_a_stream_keep_their_pieces_and_a_cut_one_is_spoiled():
@@ -188,7 +188,7 @@ def test_any_model_on_any_path(model):
     ]
     for message in messages:
         assert [call["args"]["city"] for call in message.tool_calls] == ["Oslo", IVORY_COAST]
-        assert message.text == "Let me see.\n"
+        assert message.text == "Let me see."
     ids = [call["id"] for message in messages for call in message.tool_calls]
     assert len(set(ids)) == len(ids)
 

@@ -223,6 +223,33 @@ def test_logprobs_cover_every_token(scripted):
     assert len(response.logprobs) == engine.runs[0].tokens_made
 
 
+TALK = "  Use the <tool_call> tag:\n\n<tool_call>{'name': 'x', 'arguments': {}}</tool_call>\nThen <think> again.\n"
+
+
+@pytest.mark.parametrize("formatted", [False, True])
+def test_a_completion_is_text_to_the_last_character(scripted, formatted):
+    llm, _ = scripted(lambda _: TALK)
+    assert llm.complete("Explain the format", formatted=formatted).text == TALK
+    *_, last = streamed = list(llm.stream_complete("Explain the format", formatted=formatted))
+    assert "".join(response.delta for response in streamed) == last.text == TALK
+
+
+def test_a_chat_without_tools_is_text_to_the_last_character(scripted):
+    llm, _ = scripted(lambda _: TALK)
+    asked = [ChatMessage("Explain the format")]
+    *_, last = streamed = list(llm.stream_chat(asked))
+    assert "".join(response.delta for response in streamed) == TALK
+    for message in (llm.chat(asked).message, last.message):
+        assert (message.content, message.additional_kwargs) == (TALK, {})
+        assert [block.block_type for block in message.blocks] == ["text"]
+
+
+def test_what_was_thought_before_a_completion_stands_beside_it(scripted):
+    llm, _ = scripted(lambda _: "<think>\nHm.\n</think>\nYes")
+    completion = llm.complete("Well?")
+    assert (completion.text, completion.additional_kwargs["thinking"]) == ("Yes", "Hm.\n")
+
+
 def test_reasoning_is_thinking(scripted):
     llm, _ = scripted(lambda _: "<scratch_pad>\nAdd them.\n</scratch_pad>\n" + CALL)
     *_, last = streamed = list(llm.stream_chat([ChatMessage("19 + 23?")], tools=[ADD], dialect="scratch_pad"))
