@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from hermes_runtime.errors import InvalidRequestError, ToolChoiceError
 
@@ -131,13 +131,15 @@ class ToolChoice:
     def coerce(cls, choice: ToolChoiceLike, tools: Sequence[ToolSpec] = ()) -> ToolChoice:
         """Accept every spelling in use: None, bool, auto/none/any/required, a tool's name, names, either vendor's dict.
 
+        OpenAI's `allowed_tools` restricts the calls to some of the tools, whether a call is required or not.
+
         Raises:
             ToolChoiceError: An unknown name or form, or a call is required and no tool was given.
         """
         known = {tool.name for tool in tools}
         if isinstance(choice, ToolChoice):
             resolved = choice
-        elif choice is None or choice is False or (choice == "auto" and "auto" not in known):
+        elif choice is None or choice is False or choice == "" or (choice == "auto" and "auto" not in known):
             resolved = cls()
         elif choice is True or (choice in ("any", "required") and choice not in known):
             resolved = cls("required")
@@ -159,7 +161,7 @@ class ToolChoice:
         return resolved
 
     @classmethod
-    def _from_mapping(cls, choice: Mapping[str, Any]) -> ToolChoice:
+    def _from_mapping(cls, choice: Mapping[str, Any]) -> Self:
         kind = choice.get("type")
         function = choice.get("function")
         if isinstance(function, Mapping) and isinstance(function.get("name"), str):
@@ -172,7 +174,19 @@ class ToolChoice:
             return cls("none")
         if kind in ("any", "required"):
             return cls("required")
+        if kind == "allowed_tools":
+            return cls._from_allowed(choice.get("allowed_tools", choice))
         raise ToolChoiceError(f"tool_choice has no known form: {dict(choice)!r}")
+
+    @classmethod
+    def _from_allowed(cls, allowed: Any) -> Self:
+        match allowed:
+            case {"mode": "auto" | "required" as mode, "tools": [*tools]} if tools:
+                functions = [tool.get("function", tool) if isinstance(tool, Mapping) else {} for tool in tools]
+                names = [function["name"] for function in functions if isinstance(function.get("name"), str)]
+                if len(names) == len(tools):
+                    return cls(mode, tuple(names))
+        raise ToolChoiceError(f"allowed_tools needs a mode, 'auto' or 'required', and functions, got {allowed!r}")
 
 
 ToolChoiceLike = ToolChoice | str | bool | Mapping[str, Any] | Sequence[str] | None

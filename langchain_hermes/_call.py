@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
-from hermes_runtime.errors import EngineError, GenerationTimeoutError
 from hermes_runtime.parser import Event
+from hermes_runtime.retries import RetriedTurn
 from hermes_runtime.turn import Turn, TurnRequest, TurnResult
 from langchain_hermes._errors import model_call
 
@@ -41,48 +42,22 @@ class Call:
         self._engine_options = engine_options
         self._on_loaded = on_loaded
         self._request = request
-        self._retries_left = max_retries
-        self._has_begun = False
+        self._max_retries = max_retries
 
     def __iter__(self) -> Iterator[Event | TurnResult]:
         with model_call():
-            engine = load_engine(**self._engine_options)
-            self._on_loaded()
-            for turn in self._turns(engine):
-                try:
-                    for event in turn:
-                        self._has_begun = True
-                        yield event
-                except EngineError as error:
-                    self._raise_unless_retried(error)
-                else:
-                    yield turn.result
-                    return
-                finally:
-                    turn.cancel()
+            turn = self._turn(load_engine(**self._engine_options))
+            yield from turn
+            yield turn.result
 
     async def __aiter__(self) -> AsyncIterator[Event | TurnResult]:
         with model_call():
-            engine = await engine_of(self._engine_options)
-            self._on_loaded()
-            for turn in self._turns(engine):
-                try:
-                    async for event in turn:
-                        self._has_begun = True
-                        yield event
-                except EngineError as error:
-                    self._raise_unless_retried(error)
-                else:
-                    yield turn.result
-                    return
-                finally:
-                    turn.cancel()
+            turn = self._turn(await engine_of(self._engine_options))
+            async with aclosing(aiter(turn)) as events:
+                async for event in events:
+                    yield event
+            yield turn.result
 
-    def _turns(self, engine: Engine) -> Iterator[Turn]:
-        while True:
-            yield Turn(engine, self._request)
-
-    def _raise_unless_retried(self, error: EngineError) -> None:
-        if self._has_begun or not self._retries_left or isinstance(error, GenerationTimeoutError):
-            raise error
-        self._retries_left -= 1
+    def _turn(self, engine: Engine) -> RetriedTurn:
+        self._on_loaded()
+        return RetriedTurn(lambda: Turn(engine, self._request), max_retries=self._max_retries)

@@ -137,17 +137,23 @@ class ChunkWriter:
     Args:
         model_name: Reported with the result.
         as_blocks: See `EventChunks`.
+        as_function_call: A call stands where OpenAI's interface had it before there were tools, and parsers of that
+            time look: in `additional_kwargs["function_call"]`.
     """
 
-    def __init__(self, model_name: str, *, as_blocks: bool) -> None:
+    def __init__(self, model_name: str, *, as_blocks: bool, as_function_call: bool = False) -> None:
         self._model_name = model_name
+        self._as_function_call = as_function_call
         self._writer = EventChunks(as_blocks=as_blocks, metadata={"model_provider": PROVIDER})
 
     def chunks(self, event: Event | TurnResult) -> list[ChatGenerationChunk]:
         """Return the chunks of one event; the result's is the last one."""
         if isinstance(event, TurnResult):
             return [self._last(event)]
-        return [ChatGenerationChunk(message=message) for message in self._writer.chunks(event)]
+        messages = self._writer.chunks(event)
+        if self._as_function_call:
+            messages = [_with_function_call(message) for message in messages]
+        return [ChatGenerationChunk(message=message) for message in messages]
 
     def result(self, events: Iterable[Event | TurnResult]) -> ChatResult:
         """Return the message that the chunks of all events add up to."""
@@ -166,6 +172,19 @@ class ChunkWriter:
             metadata["repairs"] = result.repairs
         message = self._writer.empty(response_metadata=metadata, usage_metadata=_usage(result), chunk_position="last")
         return ChatGenerationChunk(message=message, generation_info=metadata)
+
+
+def _with_function_call(chunk: AIMessageChunk) -> AIMessageChunk:
+    """Return a chunk whose piece of a call is OpenAI's `function_call`; the model makes one call at most."""
+    if not chunk.tool_call_chunks:
+        return chunk
+    (piece,) = chunk.tool_call_chunks
+    written = {"name": piece["name"] or "", "arguments": piece["args"] or ""}
+    return AIMessageChunk(
+        content=[] if isinstance(chunk.content, list) else "",
+        additional_kwargs={"function_call": written},
+        response_metadata=chunk.response_metadata,
+    )
 
 
 def finished(chunks: Iterable[Any]) -> AIMessage:

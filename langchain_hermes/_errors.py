@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from langchain_core import exceptions as langchain
-from pydantic import ValidationError
 
 from hermes_runtime import errors as runtime
+from hermes_runtime.option_fields import validation_errors
 
 
 class HermesInvalidRequestError(runtime.InvalidRequestError, langchain.ModelInvalidRequestError):
@@ -68,11 +68,8 @@ _TRANSLATIONS: dict[type[runtime.HermesError], type[runtime.HermesError]] = {
 @contextmanager
 def made() -> Iterator[None]:
     """Raise what keeps an object from being made as one error of this project, LangChain's twin of it."""
-    with langchain_errors():
-        try:
-            yield
-        except ValidationError as error:
-            raise _refused(error) from error
+    with langchain_errors(), validation_errors():
+        yield
 
 
 @contextmanager
@@ -104,12 +101,3 @@ def as_langchain_error(error: runtime.HermesError) -> runtime.HermesError:
     if isinstance(error, runtime.ContextWindowExceededError):
         return HermesContextOverflowError(error.prompt_tokens, error.context_window)
     return twin_class(*error.args)
-
-
-def _refused(error: ValidationError) -> HermesInvalidRequestError:
-    """Return the error of an object that could not be made: every argument and what was wrong with it, a line each."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        where = ".".join(map(str, problem["loc"]))
-        lines.append(f"{where}: {problem['msg']}" if where else problem["msg"])
-    return HermesInvalidRequestError("\n".join(lines))

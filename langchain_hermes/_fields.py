@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
-from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
+from hermes_runtime.hosted_options import names_server
+from hermes_runtime.option_fields import OptionFields
 from langchain_hermes._chunks import PROVIDER
 from langchain_hermes._errors import made
-from langchain_hermes._options import CallOptions
+from langchain_hermes._options import OF_CALLS, CallOptions
 from langchain_hermes._profile import profile_of
 from langchain_hermes._version import __version__
 
 
-class HermesOptions(BaseChatModel):
-    """A chat model's options: checked when it is made, without loading anything."""
+class HermesOptions(OptionFields, BaseChatModel):
+    """A chat model's options: checked when it is made and when they are assigned, without loading anything.
 
-    model: str = Field(validation_alias=AliasChoices("model", "model_name"))
+    Options of hosted models' classes are taken too; an object has none but its own.
+    """
+
+    _framework: ClassVar[type[BaseModel]] = BaseChatModel
+    _of_calls: ClassVar[frozenset[str]] = OF_CALLS
+
+    model: str
     """A hub id, a local folder, or `"tiny-hermes"`, the embedded toy checkpoint."""
     engine: str = "local"
     """What computes: `"local"` or `"vllm"`, both in this process; or `"server"`, which `base_url` chooses by itself."""
@@ -81,7 +89,11 @@ class HermesOptions(BaseChatModel):
 
         def __init__(self, **options: Any) -> None:
             with made():
-                super().__init__(**options)
+                super().__init__(**self._own_options(options))
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            with made():
+                super().__setattr__(name, value)
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:
@@ -132,7 +144,7 @@ class HermesOptions(BaseChatModel):
 
     @property
     def _is_remote(self) -> bool:
-        return self.engine == "server" or self.base_url is not None
+        return names_server(vars(self))
 
     def _engine_options(self, model: str, max_retries: int | None) -> dict[str, Any]:
         options = {"model": model, **{name: getattr(self, name) for name in _OF_ENGINE}}

@@ -145,6 +145,33 @@ class TextReader:
         return self._growing.show(self._target.object_of(answer.value, text))
 
 
+class TextOrCallReader(TextReader):
+    """Reads the object in an answer's text, or None from an answer that calls tools instead."""
+
+    def __init__(self, target: ObjectTarget) -> None:
+        super().__init__(target)
+        self._calls = False
+        self._broken: list[str] = []
+
+    def feed(self, piece: Piece) -> list[Any]:
+        """Read on and return the object so far, if there is more of it."""
+        if isinstance(piece, AIMessage):
+            self._calls |= bool(piece.tool_calls)
+            found = [text for texts in piece.response_metadata.get(PROBLEMS, {}).values() for text in texts]
+            self._broken += [problem for problem in found if problem.startswith(_NO_VALUE)]
+        return super().feed(piece)
+
+    def close(self, finish_reason: str | None = None) -> list[Any]:
+        """Return the whole object, if it differs from the last part of it; None in its place where calls were made.
+
+        Raises:
+            OutputParserException: The text holds no object, or none of the schema; or the call was cut off.
+        """
+        if self._broken:
+            raise unreadable("; ".join(self._broken), "".join(self._text))
+        return [None] if self._calls else super().close(finish_reason)
+
+
 def _begin_of_object(text: str) -> int | None:
     opened = REASONING_OPEN.match(text)
     closed = REASONING_CLOSE.search(text, opened.end()) if opened else None

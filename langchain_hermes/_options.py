@@ -11,6 +11,7 @@ from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import GenerationRequest, SamplingParams
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.grammar import MAX_CALLS
+from hermes_runtime.option_values import stop_strings
 from hermes_runtime.turn import TurnRequest, asked_logprobs
 from langchain_hermes._messages import to_runtime_messages
 from langchain_hermes._tools import response_schema, to_openai_tools
@@ -25,6 +26,7 @@ _PER_CALL = frozenset(
         "model",
         "dialect",
         "max_tokens",
+        "stop",
         "seed",
         "timeout",
         "max_retries",
@@ -40,24 +42,16 @@ _OF_FORM = frozenset(("regex", "choices"))
 _OF_CHAINS = frozenset(("allow_unmet",))
 # LangChain's own, consumed before or beside the model: which way to stream, and what tracers are told.
 _OF_LANGCHAIN = frozenset(("stream", "ls_structured_output_format", "structured_output_format"))
+OF_CALLS = _PER_CALL | _OF_TOOLS | _OF_FORM | _OF_CHAINS | _OF_LANGCHAIN
+"""The options that a call takes."""
 
 
 class CallOptions:
-    """The fields of a model with the options of one call laid over them; a None for one call changes nothing.
-
-    Raises:
-        InvalidRequestError: An option that nobody here honors, by name.
-    """
+    """The fields of a model with the options of one call, by their own names, laid over them."""
 
     def __init__(self, model: HermesOptions, given: Mapping[str, Any]) -> None:
-        unknown = sorted(given.keys() - _PER_CALL - _OF_TOOLS - _OF_FORM - _OF_CHAINS - _OF_LANGCHAIN)
-        if unknown:
-            raise InvalidRequestError(
-                f"unknown options {', '.join(map(repr, unknown))}; "
-                f"a call takes stop, {', '.join(sorted(_PER_CALL | _OF_TOOLS | _OF_FORM))}"
-            )
         self._model = model
-        self._given = {name: value for name, value in given.items() if value is not None}
+        self._given = given
 
     def __getitem__(self, name: str) -> Any:
         return self._given[name] if name in self._given else getattr(self._model, name)
@@ -118,8 +112,7 @@ class CallOptions:
         return SamplingParams(**{name: self[name] for name in _SAMPLING})
 
     def _stop(self, stop: Sequence[str] | str | None) -> tuple[str, ...]:
-        chosen = self["stop"] if stop is None else stop
-        return (chosen,) if isinstance(chosen, str) else tuple(chosen or ())
+        return tuple(stop_strings(self["stop"] if stop is None else stop))
 
     def _logprobs(self) -> int | None:
         # Turned off for this call, whatever the model's own options are.

@@ -11,7 +11,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap
 from langchain_core.runnables.utils import AddableDict
 
-from langchain_hermes._objects import CallReader
+from langchain_hermes._objects import CallReader, TextOrCallReader
 from langchain_hermes._reading import Reader
 from langchain_hermes._tools import Schema, json_schema_of
 from langchain_hermes.output_parsers import HermesJsonOutputParser
@@ -24,6 +24,13 @@ class CallArgumentsParser(HermesJsonOutputParser):
 
     def _reader(self) -> Reader[Any]:
         return CallReader(self._object_target)
+
+
+class AnswerOrCallParser(HermesJsonOutputParser):
+    """Reads the object in a message's text; None where the message calls tools."""
+
+    def _reader(self) -> Reader[Any]:
+        return TextOrCallReader(self._object_target)
 
 
 def response_format_of(schema: Schema | None, *, strict: bool | None) -> dict[str, Any]:

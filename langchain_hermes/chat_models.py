@@ -19,6 +19,7 @@ from langchain_hermes._errors import langchain_errors, model_call
 from langchain_hermes._fields import HermesOptions
 from langchain_hermes._options import CallOptions
 from langchain_hermes._structured import (
+    AnswerOrCallParser,
     CallArgumentsParser,
     Method,
     response_format_of,
@@ -46,6 +47,8 @@ class ChatHermes(HermesOptions):
     Key init args (engine):
         device, kernel, context_window: How the model is run in this process.
         base_url, api_key, max_retries: Where a completion server runs it instead.
+
+    Options of hosted models' classes are known by their own names; `hermes_runtime.hosted_options` says what they mean.
 
     Instantiate:
         >>> from langchain_hermes import ChatHermes
@@ -167,13 +170,15 @@ class ChatHermes(HermesOptions):
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> tuple[Call, ChunkWriter]:
         with model_call():
-            options = CallOptions(self, kwargs)
+            options = CallOptions(self, self._call_options(kwargs))
             request = options.turn_request(messages, stop)
         engine_options = self._engine_options(options["model"], options["max_retries"])
         # The server engine waits and tries again by itself, as the server asks it to.
         retries = 0 if self._is_remote else options["max_retries"] or 0
         call = Call(engine_options, request, max_retries=retries, on_loaded=self._refresh_profile)
-        return call, ChunkWriter(options["model"], as_blocks=self.output_version == "v1")
+        is_legacy = bool(kwargs.get("functions"))
+        writer = ChunkWriter(options["model"], as_blocks=self.output_version == "v1", as_function_call=is_legacy)
+        return call, writer
 
     def bind_tools(
         self,
@@ -224,6 +229,7 @@ class ChatHermes(HermesOptions):
         method: Method = "json_schema",
         include_raw: bool = False,
         strict: bool | None = None,
+        tools: Sequence[Tool] | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
         """Make answers objects of a schema.
@@ -234,7 +240,8 @@ class ChatHermes(HermesOptions):
                 call are. `"json_mode"`: as `"json_schema"`; the schema may be left out, and any JSON object is taken.
             include_raw: Return a dict of `raw` (the message), `parsed` and `parsing_error` instead of raising.
             strict: As in `bind_tools`.
-            **kwargs: None is known; they raise.
+            tools: Tools that the model may call instead, with `method="json_schema"`; there is no object then: None.
+            **kwargs: Further options of the calls, such as `temperature`; here they win over what the method sets.
 
         Returns:
             A runnable that ends in an instance of a pydantic class, else in a dict; it streams partial dicts.
@@ -244,25 +251,27 @@ class ChatHermes(HermesOptions):
             HermesSchemaError: No JSON Schema can be read from `schema`.
         """
         with langchain_errors():
-            if kwargs:
-                raise InvalidRequestError(f"unknown options {', '.join(map(repr, sorted(kwargs)))}")
+            options = self._call_options(kwargs)
+            if "response_format" in options:
+                raise InvalidRequestError("response_format is made from the schema; leave it out")
             if schema is None and method != "json_mode":
                 raise InvalidRequestError(f"method={method!r} needs a schema; json_mode alone works without one")
-            tracing = tracing_format(schema, method)
+            options = {**tracing_format(schema, method), **options}
             if method in ("json_schema", "json_mode"):
-                model = self.bind(response_format=response_format_of(schema, strict=strict), **tracing)
-                return structured_chain(model, HermesJsonOutputParser(schema=schema), include_raw=include_raw)
+                converted = to_openai_tools(tools or (), strict=strict)
+                check_tool_choice(options.get("tool_choice"), converted)
+                offered = {"tools": converted} if converted else {}
+                model = self.bind(response_format=response_format_of(schema, strict=strict), **offered, **options)
+                parser = (AnswerOrCallParser if converted else HermesJsonOutputParser)(schema=schema)
+                return structured_chain(model, parser, include_raw=include_raw)
             if method != "function_calling" or schema is None:
                 raise InvalidRequestError(f"unknown method {method!r}; use json_schema, function_calling or json_mode")
+            if tools:
+                raise InvalidRequestError("tools beside the schema's need method='json_schema'")
             tool_name = to_openai_tools([schema])[0]["function"]["name"]
-            bound = self.bind_tools(
-                [schema],
-                tool_choice=tool_name,
-                strict=strict,
-                parallel_tool_calls=False,
-                allow_unmet=True,  # the parser sees that a call is missing, and reports it as it does all else
-                **tracing,
-            )
+            # The parser sees that a call is missing, and reports it as it does all else.
+            forced = {"tool_choice": tool_name, "parallel_tool_calls": False, "allow_unmet": True, **options}
+            bound = self.bind_tools([schema], strict=strict, **forced)
             return structured_chain(bound, CallArgumentsParser(schema=schema), include_raw=include_raw)
 
     def get_token_ids(self, text: str) -> list[int]:
@@ -283,5 +292,5 @@ class ChatHermes(HermesOptions):
         if not messages:
             return 0
         with model_call():
-            request = CallOptions(self, {"tools": tools}).turn_request(convert_to_messages(messages), stop=None)
+            request = CallOptions(self, {"tools": tools or ()}).turn_request(convert_to_messages(messages), stop=None)
             return len(render(self._load_engine(), request).token_ids)

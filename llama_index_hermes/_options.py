@@ -11,9 +11,10 @@ from pydantic import BaseModel
 
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import GenerationRequest, SamplingParams
-from hermes_runtime.errors import InvalidRequestError, SchemaError
+from hermes_runtime.errors import SchemaError
 from hermes_runtime.grammar import MAX_CALLS
 from hermes_runtime.messages import Message
+from hermes_runtime.option_values import stop_strings
 from hermes_runtime.turn import TurnRequest, asked_logprobs
 from llama_index_hermes._tools import resolve_tool_choice, tool_specs
 
@@ -30,35 +31,35 @@ TURN_OPTIONS = (
     "logprobs",
     "top_logprobs",
 )
-_CALL_OPTIONS = (
-    "tools",
-    "tool_choice",
-    "tool_required",
-    "allow_parallel_tool_calls",
-    "max_calls",
-    "response_format",
-    "regex",
-    "choices",
+OF_CALLS = frozenset(
+    (
+        *TURN_OPTIONS,
+        "tools",
+        "tool_choice",
+        "tool_required",
+        "parallel_tool_calls",
+        "max_calls",
+        "response_format",
+        "regex",
+        "choices",
+    )
 )
+"""The options that a call takes."""
 
 
 def turn_request(messages: Sequence[Message], defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> TurnRequest:
-    """Join the LLM's own options and those of one call; an override of None counts as absent.
+    """Join the LLM's own options and those of one call.
 
     Args:
         messages: The conversation.
         defaults: A value for each of `TURN_OPTIONS`.
-        overrides: Options of the call.
+        overrides: Some of `OF_CALLS`.
 
     Raises:
-        InvalidRequestError: An unknown option, or a value out of range.
+        InvalidRequestError: A value out of range.
         ToolChoiceError: The tool choice does not fit the tools.
     """
-    unknown = sorted(set(overrides) - {*TURN_OPTIONS, *_CALL_OPTIONS})
-    if unknown:
-        known = ", ".join(sorted((*TURN_OPTIONS, *_CALL_OPTIONS)))
-        raise InvalidRequestError(f"unknown option {', '.join(unknown)}; a call takes {known}")
-    given = {**defaults, **{name: value for name, value in overrides.items() if value is not None}}
+    given = {**defaults, **overrides}
     if overrides.get("logprobs") is False and overrides.get("top_logprobs") is None:
         given["top_logprobs"] = None  # turned off for this call, whatever the LLM's own options are
     probe = generation_options(given)
@@ -69,7 +70,7 @@ def turn_request(messages: Sequence[Message], defaults: Mapping[str, Any], overr
         tool_choice=resolve_tool_choice(
             given.get("tool_choice"), specs, tool_required=given.get("tool_required", False)
         ),
-        parallel_tool_calls=given.get("allow_parallel_tool_calls", True),
+        parallel_tool_calls=given.get("parallel_tool_calls", True),
         max_calls=given.get("max_calls", MAX_CALLS),
         schema=response_schema(given.get("response_format")),
         regex=given.get("regex"),
@@ -92,12 +93,11 @@ def generation_options(given: Mapping[str, Any]) -> GenerationRequest:
     Raises:
         InvalidRequestError: A value out of range.
     """
-    stop = given["stop"] or ()
     return GenerationRequest(
         prompt_ids=(0,),
         sampling=SamplingParams(**{name: given[name] for name in _SAMPLING}),
         max_tokens=given["max_tokens"],
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        stop=tuple(stop_strings(given["stop"])),
         seed=given["seed"],
         timeout=given["timeout"],
         logprobs=asked_logprobs(given["logprobs"], given["top_logprobs"]),

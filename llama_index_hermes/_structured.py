@@ -26,6 +26,7 @@ from pydantic import BaseModel
 
 from hermes_runtime.json_answer import parse_json
 from hermes_runtime.lost_calls import lost_calls
+from hermes_runtime.option_fields import OptionFields
 from hermes_runtime.partial import NOTHING, PartialValue
 from llama_index_hermes._errors import StructuredOutputError
 from llama_index_hermes._messages import calls_of
@@ -33,10 +34,10 @@ from llama_index_hermes._programs import aobject_responses, object_responses, on
 from llama_index_hermes._tools import tool_specs
 
 _dispatcher = get_dispatcher(__name__)
-_DECIDED_HERE = ("tools", "tool_choice", "tool_required", "allow_parallel_tool_calls", "response_format")
+_DECIDED_HERE = ("tools", "tool_choice", "tool_required", "parallel_tool_calls", "response_format")
 
 
-class StructuredPrediction(FunctionCallingLLM):
+class StructuredPrediction(OptionFields, FunctionCallingLLM):
     """`structured_predict` and its kin.
 
     In the default `pydantic_program_mode` the class's JSON Schema is shown to the model and, under the constraint, is
@@ -132,11 +133,12 @@ class StructuredPrediction(FunctionCallingLLM):
 
     def _forcing(self, output_cls: type[BaseModel], llm_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the options of a chat whose answer is the object."""
-        given = {name: value for name, value in (llm_kwargs or {}).items() if name not in _DECIDED_HERE}
+        options = self._call_options(llm_kwargs or {})
+        given = {name: value for name, value in options.items() if name not in _DECIDED_HERE}
         if not self._is_in_call:
             return {**given, "response_format": output_cls.model_json_schema()}
         (spec,) = tool_specs([get_function_tool(output_cls)])
-        return {**given, "tools": [spec.as_openai()], "tool_required": True, "allow_parallel_tool_calls": False}
+        return {**given, "tools": [spec.as_openai()], "tool_required": True, "parallel_tool_calls": False}
 
     def _asked(self, prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]) -> list[ChatMessage]:
         return self._extend_messages(prompt.format_messages(llm=self, **prompt_args))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from llama_index.core.tools.types import BaseTool
 
-from hermes_runtime.errors import ToolChoiceError
 from hermes_runtime.json_schema import with_plain_root
 from hermes_runtime.messages import ToolChoice, ToolChoiceLike, ToolLike, ToolSpec, coerce_tools
 
@@ -36,17 +34,15 @@ def _tool_spec(tool: BaseTool) -> ToolSpec:
 def resolve_tool_choice(
     tool_choice: ToolChoiceLike, specs: Sequence[ToolSpec], *, tool_required: bool = False
 ) -> ToolChoice:
-    """Bring a choice and the flag `tool_required` into one; None means that no choice was made.
+    """Bring a choice and the flag `tool_required` into one, as LlamaIndex's OpenAI class does.
+
+    The flag is of use where no choice was made, and there are tools to call.
 
     Raises:
-        ToolChoiceError: The two contradict each other, or the choice does not fit the tools.
+        ToolChoiceError: The choice does not fit the tools.
     """
-    choice = ToolChoice.coerce(tool_choice, specs)
-    if not tool_required:
-        return choice
-    if choice.mode == "none":
-        raise ToolChoiceError(f"tool_required=True contradicts tool_choice={tool_choice!r}; leave one of them out")
-    return ToolChoice.coerce(replace(choice, mode="required"), specs)
+    is_needed = tool_required and tool_choice is None and specs
+    return ToolChoice.coerce("required" if is_needed else tool_choice, specs)
 
 
 def plain_tool_choice(choice: ToolChoice) -> Any:

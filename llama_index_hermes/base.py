@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as generic_messages_to_prompt
 from llama_index.core.base.llms.types import (
@@ -19,22 +20,26 @@ from llama_index.core.base.llms.types import (
     MessageRole,
 )
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
+from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
 from llama_index.core.tools.types import BaseTool
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
 from hermes_runtime.engines.window import stated_context_window
 from hermes_runtime.errors import HermesError, InvalidRequestError
+from hermes_runtime.hosted_options import names_server
 from hermes_runtime.lost_calls import lost_calls
-from hermes_runtime.messages import ToolChoiceLike, ToolLike
+from hermes_runtime.messages import ToolLike
+from hermes_runtime.option_fields import validation_errors
+from hermes_runtime.retries import RetriedTurn
 from hermes_runtime.turn import RawTurn, Turn, TurnRequest, render
 from llama_index_hermes._endpoints import chat_endpoint, completion_endpoint, opened
 from llama_index_hermes._errors import NoToolCallError
 from llama_index_hermes._messages import calls_of, to_hermes, tool_selections, with_first_call
-from llama_index_hermes._options import TURN_OPTIONS, generation_options, turn_request
+from llama_index_hermes._options import OF_CALLS, TURN_OPTIONS, generation_options, turn_request
 from llama_index_hermes._programs import GrowingObjects, growing_selections
 from llama_index_hermes._responses import (
     RunningTurn,
@@ -66,7 +71,8 @@ class HermesLLM(StructuredPrediction):
         engine, base_url, api_key, engine_options: Another engine than transformers in this process, or a server.
 
     Weights are loaded at the first call. Every option from `dialect` on, but for `max_retries`, can also be given to a
-    single call. An option that is unknown or cannot be honored raises, and nothing is computed.
+    single call. An option that is unknown or cannot be honored raises, and nothing is computed. Options of hosted LLMs
+    are known by their own names; `hermes_runtime.hosted_options` says what they mean.
 
     Instantiate:
         >>> from llama_index_hermes import HermesLLM
@@ -136,6 +142,9 @@ class HermesLLM(StructuredPrediction):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
+    _framework: ClassVar[type[BaseModel]] = FunctionCallingLLM
+    _of_calls: ClassVar[frozenset[str]] = OF_CALLS
+
     model: str = Field(description="A hub id, a local folder, or 'tiny-hermes', the embedded checkpoint.")
     engine: str = Field(
         default="local",
@@ -148,7 +157,9 @@ class HermesLLM(StructuredPrediction):
         default=None, exclude=True, repr=False, description="Sent to the server at base_url as a bearer token."
     )
     engine_options: dict[str, Any] | None = Field(
-        default=None, description="What the engine takes beside the options here; see `hermes_runtime.load_engine`."
+        default=None,
+        repr=False,
+        description="What the engine takes beside the options here; see `hermes_runtime.load_engine`.",
     )
     device: str | None = Field(default=None, description="Torch device; unset takes the best one at hand.")
     kernel: str | None = Field(default=None, description="Kernel of 4-bit weights; unset takes the fastest at hand.")
@@ -170,7 +181,7 @@ class HermesLLM(StructuredPrediction):
     max_retries: int | None = Field(
         default=None,
         ge=0,
-        description="Further tries of a failed request to a server; unset is 2. Without a base_url it is refused.",
+        description="Further tries where the engine failed before an answer began; unset is 0, and 2 for a server.",
     )
     constrained: bool = Field(
         default=True, description="Make malformed tool calls and JSON that breaks its schema impossible."
@@ -187,9 +198,10 @@ class HermesLLM(StructuredPrediction):
 
     if not TYPE_CHECKING:  # so that editors and type checkers see the options by name
 
-        def __init__(self, **options: Any) -> None:
+        def __init__(self, model: str | None = None, **options: Any) -> None:
             options.pop("class_name", None)  # LlamaIndex writes it into what it serializes
-            super().__init__(**options)
+            with validation_errors():
+                super().__init__(**self._own_options({"model": model, **options}))
             self._check()
 
     def _check(self) -> None:
@@ -330,20 +342,20 @@ class HermesLLM(StructuredPrediction):
         verbose: bool = False,
         allow_parallel_tool_calls: bool = False,
         tool_required: bool = False,
-        tool_choice: ToolChoiceLike = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
         messages = list(chat_history or ())
         if user_msg is not None:
             messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
         specs = tool_specs(tools)
-        choice = resolve_tool_choice(tool_choice, specs, tool_required=tool_required)
+        options = self._call_options(kwargs)
+        choice = resolve_tool_choice(options.pop("tool_choice", None), specs, tool_required=tool_required)
         return {
             "messages": messages,
             "tools": [spec.as_openai() for spec in specs],
             "tool_choice": plain_tool_choice(choice),
-            "allow_parallel_tool_calls": allow_parallel_tool_calls,
-            **kwargs,
+            "parallel_tool_calls": allow_parallel_tool_calls,
+            **options,
         }
 
     def _validate_chat_with_tools_response(
@@ -354,7 +366,7 @@ class HermesLLM(StructuredPrediction):
         **kwargs: Any,
     ) -> ChatResponse:
         # The turn ends with its last call by itself; what an engine makes of its grammar is not relied on here.
-        if allow_parallel_tool_calls:
+        if self._call_options(kwargs).get("parallel_tool_calls", allow_parallel_tool_calls):
             return response
         return response.model_copy(update={"message": with_first_call(response.message)})
 
@@ -363,27 +375,36 @@ class HermesLLM(StructuredPrediction):
         return {name: getattr(self, name) for name in TURN_OPTIONS}
 
     def _chat_request(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> TurnRequest:
-        return turn_request(to_hermes(messages), self._turn_options, options)
+        return turn_request(to_hermes(messages), self._turn_options, self._call_options(options))
 
     def _turn(self, request: TurnRequest) -> RunningTurn:
-        return opened(Turn(self._load(), request))
+        return self._retried(partial(Turn, self._load(), request))
+
+    def _retried(self, begin: Callable[[], Turn | RawTurn]) -> RunningTurn:
+        # The server engine waits and tries again by itself, as the server asks it to.
+        return opened(RetriedTurn(begin, max_retries=0 if self._is_remote else self.max_retries or 0))
 
     def _completion(self, prompt: str, formatted: bool, options: dict[str, Any]) -> RunningTurn:
         request = self._chat_request([ChatMessage(prompt)], options)
         if request.tools:
             raise InvalidRequestError("a completion is text and cannot hold tool calls; use chat or chat_with_tools")
         if formatted:
-            return opened(RawTurn(self._load(), prompt, request))
+            return self._retried(partial(RawTurn, self._load(), prompt, request))
         to_prompt = self.completion_to_prompt
         if to_prompt is not None and to_prompt is not default_completion_to_prompt:
-            return opened(RawTurn(self._load(), to_prompt(prompt), request))
+            return self._retried(partial(RawTurn, self._load(), to_prompt(prompt), request))
         return self._turn(request)
 
     @property
+    def _is_remote(self) -> bool:
+        return names_server(vars(self))
+
+    @property
     def _engine_arguments(self) -> dict[str, Any]:
-        # A key has no effect without a server, so that a hosted model can be swapped by its name alone.
-        api_key = self.api_key.get_secret_value() if self.api_key and self.base_url else None
-        return {**{name: getattr(self, name) for name in _OF_ENGINE}, "api_key": api_key}
+        options = {name: getattr(self, name) for name in _OF_ENGINE}
+        if not self._is_remote:
+            return options
+        return {**options, "api_key": self.api_key and self.api_key.get_secret_value(), "max_retries": self.max_retries}
 
     def _find_tokenizer(self) -> Any:
         """Return the model's tokenizer, without its weights where it has files of its own."""
@@ -404,4 +425,4 @@ class HermesLLM(StructuredPrediction):
 
 
 _LEAST_OUTPUT = 64
-_OF_ENGINE = ("model", "engine", "base_url", "max_retries", "device", "kernel", "context_window", "engine_options")
+_OF_ENGINE = ("model", "engine", "base_url", "device", "kernel", "context_window", "engine_options")

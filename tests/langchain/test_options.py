@@ -89,12 +89,12 @@ def test_a_model_is_needed():
         ChatHermes()
 
 
-@pytest.mark.parametrize("options", [{"n": 2}, {"temprature": 0.5}, {"frequency_penalty": 1.0, "user": "me"}])
-def test_an_unknown_option_of_a_call_is_refused_by_name(scripted, options):
+@pytest.mark.parametrize("options", [{"n": 2}, {"temprature": 0.5}, {"frequency_penalty": 1.0, "nonsense": "me"}])
+def test_an_option_that_cannot_be_honored_in_a_call_is_refused_by_name(scripted, options):
     llm, engine = scripted(["Hello"])
     with pytest.raises(HermesInvalidRequestError) as raised:
         llm.invoke("Hi", **options)
-    assert all(repr(name) in str(raised.value) for name in options)
+    assert all(name in str(raised.value) for name in options)
     assert engine.requests == []
     assert llm.invoke("Hi").content == "Hello"
 

@@ -153,8 +153,12 @@ def test_an_answer_without_the_forced_call_raises_or_is_reported_as_any_other(sc
 
 def test_what_cannot_be_honored_raises(scripted):
     llm, _ = scripted([])
-    with pytest.raises(HermesInvalidRequestError, match="'tools'"):
-        llm.with_structured_output(Joke, tools=[])
+    with pytest.raises(HermesInvalidRequestError, match="unknown option 'temprature'"):
+        llm.with_structured_output(Joke, temprature=0)
+    with pytest.raises(HermesInvalidRequestError, match="made from the schema"):
+        llm.with_structured_output(Joke, response_format=Joke)
+    with pytest.raises(HermesInvalidRequestError, match="json_schema"):
+        llm.with_structured_output(Joke, method="function_calling", tools=[Joke])
     with pytest.raises(HermesInvalidRequestError, match="'magic'"):
         llm.with_structured_output(Joke, method="magic")
     with pytest.raises(HermesInvalidRequestError, match="needs a schema"):

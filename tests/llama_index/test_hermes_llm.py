@@ -14,7 +14,6 @@ from llama_index.core.llms import ChatMessage
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
-from pydantic import ValidationError
 
 import llama_index_hermes.base
 from hermes_runtime.engines.base import SamplingParams
@@ -110,21 +109,42 @@ def test_bad_option_is_refused_when_made_and_when_called(options, scripted):
     assert len(engine.requests) == 1
 
 
-def test_retries_without_a_server_are_refused():
-    with pytest.raises(InvalidRequestError, match="max_retries"):
-        HermesLLM(model="m", max_retries=1)
+@pytest.mark.parametrize(("max_retries", "answers"), [(0, False), (1, False), (2, True)])
+@pytest.mark.parametrize("endpoint", ALL)
+def test_failed_engine_is_asked_again_as_often_as_allowed(endpoint, max_retries, answers, scripted):
+    failures = iter([True, True, False])
+
+    def reply(_):
+        if next(failures):
+            raise EngineError("a kernel failed")
+        return "Hello."
+
+    llm, _ = scripted(reply, max_retries=max_retries)
+    if answers:
+        assert ALL[endpoint](llm, "Hi")
+    else:
+        with pytest.raises(EngineError, match="a kernel failed"):
+            ALL[endpoint](llm, "Hi")
+
+
+def test_retries_are_the_server_engines_own_where_there_is_one():
+    assert "max_retries" not in HermesLLM(model="m", max_retries=1)._engine_arguments
+    served = HermesLLM(model="m", max_retries=1, base_url="http://localhost:1/v1", api_key="k")
+    assert (served._engine_arguments["max_retries"], served._engine_arguments["api_key"]) == (1, "k")
 
 
 @pytest.mark.parametrize("options", [{}, {"model": "m", "temprature": 1}, {"model": "m", "context_window": 0}])
 def test_constructor_refuses_what_it_does_not_know(options):
-    with pytest.raises(ValidationError, match=next(reversed(options), "model")):
+    with pytest.raises(InvalidRequestError, match=next(reversed(options), "model")):
         HermesLLM(**options)
 
 
 @pytest.mark.parametrize("endpoint", ALL)
 def test_unknown_call_option_is_named(endpoint, scripted):
     llm, engine = scripted([])
-    with pytest.raises(InvalidRequestError, match=r"unknown option temprature; a call takes .*temperature"):
+    with pytest.raises(
+        InvalidRequestError, match=r"unknown option 'temprature', did you mean 'temperature'\? a call takes"
+    ):
         ALL[endpoint](llm, "Hi", temprature=1)
     assert not engine.requests
 
@@ -327,16 +347,20 @@ def test_user_message_may_be_a_message():
         ({"tool_choice": None, "tool_required": True}, "required"),
         ({"tool_choice": "add"}, {"type": "function", "function": {"name": "add"}}),
         ({"tool_choice": "none"}, "none"),
+        ({"tool_choice": "none", "tool_required": True}, "none"),
     ],
 )
 def test_tool_choice_is_named_and_none_is_unset(options, choice):
     assert prepared([ADD, LOOK], user_msg="x", **options)["tool_choice"] == choice
 
 
-@pytest.mark.parametrize("options", [{"tool_required": True}, {"tool_choice": "add"}])
-def test_choice_without_tools_is_refused(options):
+def test_choice_without_tools_is_refused():
     with pytest.raises(ToolChoiceError):
-        prepared([], user_msg="x", **options)
+        prepared([], user_msg="x", tool_choice="add")
+
+
+def test_requirement_without_tools_is_none():
+    assert prepared([], user_msg="x", tool_required=True)["tool_choice"] == "auto"
 
 
 def test_no_tools_is_plain_chat(scripted):

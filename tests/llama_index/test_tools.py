@@ -68,23 +68,24 @@ def test_nameless_and_equally_named_tools_are_refused():
         (None, False, ToolChoice("auto")),
         (None, True, ToolChoice("required")),
         ("auto", False, ToolChoice("auto")),
-        ("auto", True, ToolChoice("required")),
+        ("auto", True, ToolChoice("auto")),
+        ("none", True, ToolChoice("none")),
         ("any", False, ToolChoice("required")),
         ("required", False, ToolChoice("required")),
         ("none", False, ToolChoice("none")),
         ("add", False, ToolChoice("required", ("add",))),
         ("add", True, ToolChoice("required", ("add",))),
         ({"type": "function", "function": {"name": "add"}}, True, ToolChoice("required", ("add",))),
-        ({"type": "auto"}, True, ToolChoice("required")),
+        ({"type": "auto"}, True, ToolChoice("auto")),
     ],
 )
-def test_choice_and_requirement_become_one(choice, required, expected):
+def test_choice_wins_over_requirement(choice, required, expected):
     assert resolve_tool_choice(choice, SPECS, tool_required=required) == expected
 
 
 @pytest.mark.parametrize(
     ("choice", "required", "specs"),
-    [("none", True, SPECS), ("sub", False, SPECS), (None, True, ()), ("required", False, ()), (7, False, SPECS)],
+    [("sub", True, SPECS), ("sub", False, SPECS), ("add", True, ()), ("required", False, ()), (7, False, SPECS)],
 )
 def test_choice_that_cannot_be_kept_is_refused(choice, required, specs):
     with pytest.raises(ToolChoiceError):
