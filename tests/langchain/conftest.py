@@ -1,23 +1,18 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from hermes_runtime.engines import registry
 from langchain_hermes import ChatHermes
-from tests.scripted_engine import ScriptedEngine
+from tests.scripted_engine import ScriptedEngine, stand_in
 
 
 @pytest.fixture
 def load_by(monkeypatch):
     """Return a function that lets another one make this process's local engines."""
 
-    def use(load):
-        monkeypatch.setattr(registry, "_ENGINES", {})
-        monkeypatch.setitem(registry._KINDS, "local", replace(registry._KINDS["local"], make=load))
-
-    return use
+    return partial(stand_in, monkeypatch)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from hermes_runtime.engines.base import SamplingParams, Usage
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.events import InvalidToolCallEvent, TextDelta, ToolCallDelta, ToolCallEvent
 from hermes_runtime.turn import Turn, TurnRequest, render
-from tests.llama_index_contract.replies import Reply
+from tests.llama_index_contract.replies import Call, Reply
 
 _ARGUMENTS_PER_PIECE = 4
 _OVER = Reply()
@@ -37,6 +37,7 @@ class Question:
     parallel: bool = True
     schema: Mapping[str, Any] | None = None
     max_tokens: int | None = None
+    stop: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,20 @@ class Piece:
     arguments: str = ""
     finish: str | None = None
     usage: Usage | None = None
+
+
+class ServerError(Exception):
+    """What a server answers instead of a reply.
+
+    Attributes:
+        status: HTTP's code.
+        body: The error as OpenAI's API describes it.
+    """
+
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        self.status = status
+        self.body = body
+        super().__init__(f"HTTP {status}: {body['message']}")
 
 
 class Backend:
@@ -98,7 +113,7 @@ class Backend:
             raise InvalidRequestError("the script is over, and the model was asked once more")
         if reply is None:
             return _generated(question, self.context_window)
-        answer = self._endless() if reply.endless else _scripted(reply, question)
+        answer = self._endless() if reply.endless else scripted(reply, question)
         return _breaking(answer) if fails else answer
 
     def _endless(self) -> Iterator[Piece]:
@@ -112,7 +127,8 @@ def _breaking(pieces: Iterator[Piece]) -> Iterator[Piece]:
     raise httpx.ReadError("the connection was lost")
 
 
-def _scripted(reply: Reply, question: Question) -> Iterator[Piece]:
+def scripted(reply: Reply, question: Question) -> Iterator[Piece]:
+    """Say a reply, up to the limit and the stop strings that were asked for."""
     prompt_tokens = len(json.dumps(question.messages)) // 4 + 1
     said = 0
     for piece in _said(reply, question):
@@ -126,19 +142,20 @@ def _scripted(reply: Reply, question: Question) -> Iterator[Piece]:
 
 
 def _said(reply: Reply, question: Question) -> Iterator[Piece]:
-    text, calls = reply.text, [(call.name, call.arguments, call.broken_off) for call in reply.calls]
+    text, calls = reply.text, reply.calls
     if reply.value is not None and question.tools:
-        calls = [(question.tools[0]["function"]["name"], reply.value, None)]
+        calls = (Call(question.tools[0]["function"]["name"], reply.value),)
     elif reply.value is not None:
         text = json.dumps(reply.value, ensure_ascii=False)
+    for stop in question.stop:
+        text = text.partition(stop)[0]
     yield from (Piece(thinking=word) for word in _words(reply.thinking))
     yield from (Piece(word) for word in _words(text))
-    for number, (name, arguments, broken_off) in enumerate(calls):
-        written = json.dumps(arguments, ensure_ascii=False)[:broken_off]
+    for number, call in enumerate(calls):
         call_id = f"call_{next(_NUMBERS)}"
-        yield Piece(call=number, call_id=call_id, name=name)
-        for start in range(0, len(written), _ARGUMENTS_PER_PIECE):
-            yield Piece(call=number, arguments=written[start : start + _ARGUMENTS_PER_PIECE])
+        yield Piece(call=number, call_id=call_id, name=call.name)
+        for start in range(0, len(call.text), _ARGUMENTS_PER_PIECE):
+            yield Piece(call=number, arguments=call.text[start : start + _ARGUMENTS_PER_PIECE])
 
 
 _NUMBERS = count(1)
@@ -245,6 +262,8 @@ def _respond(request: httpx.Request, backend: Backend, wire: Wire) -> httpx.Resp
         content_type, chunks = wire(request, backend)
     except InvalidRequestError as error:
         return httpx.Response(400, json={"error": {"message": str(error), "type": "invalid_request_error"}})
+    except ServerError as error:
+        return httpx.Response(error.status, json={"error": error.body})
     return httpx.Response(200, headers={"content-type": content_type}, stream=_Body(chunks, backend))
 
 

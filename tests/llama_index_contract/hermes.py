@@ -16,6 +16,7 @@ from llama_index_hermes import HermesLLM
 from tests.failures import FORESEEN, failing
 from tests.llama_index_contract import LLMContract, Reply
 from tests.llama_index_contract.base import Subject
+from tests.llama_index_contract.replies import Call
 from tests.mistral import load_mistral_tokenizer
 from tests.scripted_engine import ScriptedEngine
 
@@ -108,18 +109,13 @@ def text_of(reply: Reply, prompt: str = "") -> str:
         return "one two three four five six seven eight nine ten"
     if reply.value is not None:
         tool = re.search(r"<tools>.*?'name': '(\w+)'", prompt, re.DOTALL)
-        return _called(tool[1], reply.value) if tool else json.dumps(reply.value, ensure_ascii=False)
+        return _called(Call(tool[1], reply.value)) if tool else json.dumps(reply.value, ensure_ascii=False)
     thinking = f"<scratch_pad>\n{reply.thinking}\n</scratch_pad>\n" if reply.thinking else ""
     parts = [thinking + reply.text]
-    for call in reply.calls:
-        parts.append(_called(call.name, call.arguments))
-        if call.broken_off is not None:
-            begin = parts[-1].index('"arguments": ') + len('"arguments": ')
-            length = len(json.dumps(call.arguments, ensure_ascii=False))
-            parts[-1] = parts[-1][: begin + min(call.broken_off, length)].rstrip()
+    parts += map(_called, reply.calls)
     return "".join(parts)
 
 
-def _called(name: str, arguments: dict[str, Any]) -> str:
-    call = {"name": name, "arguments": arguments}
-    return f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>"
+def _called(call: Call) -> str:
+    begun = f'<tool_call>\n{{"name": {json.dumps(call.name, ensure_ascii=False)}, "arguments": {call.text}'
+    return f"{begun}}}\n</tool_call>" if call.broken_off is None else begun.rstrip()

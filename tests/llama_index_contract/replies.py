@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,25 @@ from hypothesis import strategies as st
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool call; `broken_off` leaves only so many characters of its arguments' JSON, and ends the reply."""
+    """A tool call.
+
+    Attributes:
+        name: The tool's.
+        arguments: What it is given.
+        broken_off: Leaves only so many characters of the arguments' JSON, and ends the reply.
+        written: What stands in place of the arguments' JSON, where a model wrote none.
+    """
 
     name: str
     arguments: dict[str, Any]
     broken_off: int | None = None
+    written: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The arguments as they are written."""
+        written = json.dumps(self.arguments, ensure_ascii=False) if self.written is None else self.written
+        return written[: self.broken_off]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +43,7 @@ class Reply:
         value: Instead of all these: an object, as JSON text or as the arguments of the only tool, whichever the LLM
             asked its model for.
         endless: The text goes on for ever.
+        ends_early: The token limit was reached where the text ends.
     """
 
     text: str = ""
@@ -35,11 +51,12 @@ class Reply:
     thinking: str = ""
     value: dict[str, Any] | None = None
     endless: bool = False
+    ends_early: bool = False
 
     @property
     def is_cut(self) -> bool:
         """Whether the token limit broke it off."""
-        return bool(self.calls) and self.calls[-1].broken_off is not None
+        return self.ends_early or (bool(self.calls) and self.calls[-1].broken_off is not None)
 
 
 _WORDS = st.text("abcxyzÀé ß😀中.,:;!?'\"{}[]()\\/-0189", min_size=1, max_size=8).map(str.strip).filter(bool)

@@ -23,7 +23,8 @@ def openai(request: httpx.Request, backend: Backend) -> tuple[str, Iterator[byte
             tool_choice=body.get("tool_choice"),
             parallel=body.get("parallel_tool_calls", True),
             schema=(body.get("response_format") or {}).get("json_schema", {}).get("schema"),
-            max_tokens=body.get("max_tokens"),
+            max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+            stop=[body["stop"]] if isinstance(body.get("stop"), str) else body.get("stop") or (),
         )
     )
     head = {"id": "chatcmpl-1", "created": int(time.time()), "model": body["model"]}
