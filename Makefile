@@ -1,7 +1,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format bench soak test-vllm test-llama-cpp langchain-table llama-index-table clean
+.PHONY: help install demo test lint format bench soak test-vllm test-llama-cpp test-side-by-side langchain-table llama-index-table clean
 
 # The first Python that is new enough; `make PYTHON=...` chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
@@ -12,6 +12,7 @@ VLLM := .venv-vllm
 LLAMA := .venv-llama
 LANGCHAIN_PEERS := .venv-langchain-peers
 LLAMA_INDEX_PEERS := .venv-llama-index-peers
+SIDE_BY_SIDE := .venv-side-by-side
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 REQUIREMENTS := pyproject.toml constraints/ci.txt
 BENCHMARKS := $(filter-out report gpu_check vllm,$(patsubst benchmarks/%.py,%,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))))
@@ -24,7 +25,7 @@ define pip_install
 endef
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 install: $(VENV)/.installed-dev ## Make .venv with all that tests need
 
@@ -58,6 +59,9 @@ test-vllm: $(VLLM)/.installed ## Run a real vLLM, in process and as a server, in
 test-llama-cpp: $(VENV)/.installed-dev $(LLAMA)/.installed ## Run real llama.cpp servers, in an environment of their own
 	@LLAMA_CPP=$(LLAMA) $(BIN)/python -m pytest tests/test_server_llama_cpp.py
 
+test-side-by-side: $(SIDE_BY_SIDE)/.installed ## Play the same replies to hosted classes and to ours under other people's code
+	@$(SIDE_BY_SIDE)/bin/python -m pytest tests/side_by_side
+
 langchain-table: $(LANGCHAIN_PEERS)/.installed ## Compare ChatHermes with other chat models; writes docs/langchain.md
 	@$(LANGCHAIN_PEERS)/bin/python -m benchmarks.peers.langchain_table
 
@@ -65,7 +69,7 @@ llama-index-table: $(LLAMA_INDEX_PEERS)/.installed ## Run other LLMs through the
 	@$(LLAMA_INDEX_PEERS)/bin/python -m tests.llama_index_contract.table docs/llama_index.md
 
 clean: ## Remove the environment and everything that was built
-	@rm -rf $(VENV) $(VLLM) $(LLAMA) $(LANGCHAIN_PEERS) $(LLAMA_INDEX_PEERS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(VLLM) $(LLAMA) $(LANGCHAIN_PEERS) $(LLAMA_INDEX_PEERS) $(SIDE_BY_SIDE) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:
@@ -128,4 +132,12 @@ $(LLAMA_INDEX_PEERS)/.installed: $(REQUIREMENTS)
 	@$(LLAMA_INDEX_PEERS)/bin/python -m pip install -qq 'pip>=25.1'
 	@$(LLAMA_INDEX_PEERS)/bin/python -m pip install -qq -c constraints/ci.txt -e '.[llama-index]' --group dev \
 		llama-index-llms-openai-like==0.8.1 llama-index-llms-ollama==0.11.0 llama-index-llms-huggingface==0.8.0
+	@touch $@
+
+$(SIDE_BY_SIDE)/.installed: $(REQUIREMENTS)
+	@echo "Installing hosted classes and agent libraries into $(SIDE_BY_SIDE)"
+	@$(PYTHON) -m venv $(SIDE_BY_SIDE)
+	@$(SIDE_BY_SIDE)/bin/python -m pip install -qq 'pip>=25.1'
+	@$(SIDE_BY_SIDE)/bin/python -m pip install -qq -c constraints/ci.txt -e '.[all]' --group dev \
+		langchain-openai==1.7.3 llama-index-llms-openai==0.8.3 deepagents==0.7.32 langgraph-checkpoint-sqlite==3.1.2
 	@touch $@
