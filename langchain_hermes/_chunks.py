@@ -14,6 +14,7 @@ from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from hermes_runtime.engines.base import TokenLogprob
+from hermes_runtime.lost_calls import lost_call
 from hermes_runtime.messages import InvalidToolCall, ToolCall
 from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallEvent
 from hermes_runtime.partial import PartialValue
@@ -22,6 +23,8 @@ from hermes_runtime.turn import TurnResult
 PROVIDER = "hermes"
 PROBLEMS = "tool_call_problems"
 """Key in `response_metadata`: what is wrong with the calls of a message, by their ids."""
+TOKEN_USAGE = "token_usage"  # noqa: S105
+"""Key in `response_metadata` and `llm_output`: the token counts under the names that OpenAI's interface gives them."""
 
 
 def without_poison(arguments: str) -> str:
@@ -38,6 +41,10 @@ class EventChunks:
     LangChain completes the arguments of a streamed call that was cut, and agents then run it. Of an invalid call, the
     arguments therefore end in a closing bracket that closes nothing, which no JSON reader, strict or forgiving, gets
     past, and after it the raw text of the call.
+
+    LangChain's own parsers of calls look only at calls that can run and, where there are none, at the form of OpenAI's
+    older interface in `additional_kwargs["tool_calls"]`; a message without either is no call to them, or the end of an
+    agent's work. An invalid call stands there with what became of it in place of its arguments, so that they raise.
 
     Args:
         as_blocks: Content is a list of standard blocks (`output_version="v1"`) rather than a string.
@@ -56,6 +63,7 @@ class EventChunks:
         self._last_index = -1
         self._open_kind: type[Event] | None = None
         self._written: dict[str, tuple[int, PartialValue]] = {}
+        self._has_call = False
 
     def chunks(self, event: Event) -> list[AIMessageChunk]:
         """Return the chunks of one event; the end of a call that was streamed whole has none."""
@@ -67,6 +75,7 @@ class EventChunks:
             case ToolCallDelta(call_id, name, arguments):
                 return [self._piece(call_id, name, arguments)]
             case ToolCallEvent(call):
+                self._has_call = True
                 if call.problems:
                     self.problems[call.id] = list(call.problems)
                 return [] if self._written.pop(call.id, None) else [self._call(call)]
@@ -85,11 +94,16 @@ class EventChunks:
         shown = {**block, "index": self.new_index()} if self._as_blocks else dict(block)
         return AIMessageChunk(content=[shown], response_metadata=dict(self._metadata))
 
-    def call_chunk(self, chunk: ToolCallChunk, **extras: Any) -> AIMessageChunk:
-        """Return a chunk with a piece of a call, whose index is in `chunk`."""
+    def call_chunk(
+        self, chunk: ToolCallChunk, *, aside: Mapping[str, Any] | None = None, **extras: Any
+    ) -> AIMessageChunk:
+        """Return a chunk with a piece of a call, whose index is in `chunk`; `aside` are its `additional_kwargs`."""
         block = {**{key: value for key, value in chunk.items() if value is not None}, **extras}
         return AIMessageChunk(
-            content=[block] if self._as_blocks else "", tool_call_chunks=[chunk], response_metadata=dict(self._metadata)
+            content=[block] if self._as_blocks else "",
+            additional_kwargs=dict(aside or {}),
+            tool_call_chunks=[chunk],
+            response_metadata=dict(self._metadata),
         )
 
     def new_index(self) -> int:
@@ -121,14 +135,24 @@ class EventChunks:
         return self.call_chunk(tool_call_chunk(name=call.name, args=arguments, id=call.id, index=self.new_index()))
 
     def _invalid_call(self, call: InvalidToolCall) -> AIMessageChunk:
+        aside = {} if self._has_call else {"tool_calls": [_lost(call)]}
         if begun := self._written.pop(call.id, None):
             index, written = begun
             return self.call_chunk(
-                tool_call_chunk(args=written.spoiler + call.arguments, index=index), error=call.error
+                tool_call_chunk(args=written.spoiler + call.arguments, index=index), aside=aside, error=call.error
             )
         arguments = PartialValue().spoiler + call.arguments
         chunk = tool_call_chunk(name=call.name, args=arguments, id=call.id, index=self.new_index())
-        return self.call_chunk(chunk, type="invalid_tool_call", error=call.error)
+        return self.call_chunk(chunk, aside=aside, type="invalid_tool_call", error=call.error)
+
+
+def _lost(call: InvalidToolCall) -> dict[str, Any]:
+    """Return a call in the form of OpenAI's older interface, with what became of it where its arguments would stand."""
+    # No JSON reader may take it for arguments: LangChain's forgiving one makes none of a bracket that closes nothing,
+    # and no arguments is what some tools want. So brackets stand in a string, in a place where none may be.
+    reason = lost_call(call.name, call.error).replace('"', "'")
+    function = {"name": call.name or "", "arguments": f'none, because "{reason}"'}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 class ChunkWriter:
@@ -159,11 +183,17 @@ class ChunkWriter:
         """Return the message that the chunks of all events add up to."""
         chunks = [chunk for event in _joined(events) for chunk in self.chunks(event)]
         message = finished([chunk.message for chunk in chunks])
-        return ChatResult(generations=[ChatGeneration(message=message, generation_info=chunks[-1].generation_info)])
+        generation = ChatGeneration(message=message, generation_info=chunks[-1].generation_info)
+        told = {key: message.response_metadata[key] for key in (TOKEN_USAGE, "model_name", "model_provider")}
+        return ChatResult(generations=[generation], llm_output=told)
 
     def _last(self, result: TurnResult) -> ChatGenerationChunk:
         # Once each: LangChain joins the strings of several chunks.
-        metadata: dict[str, Any] = {"model_name": self._model_name, "finish_reason": result.finish_reason}
+        metadata: dict[str, Any] = {
+            "model_name": self._model_name,
+            "finish_reason": result.finish_reason,
+            TOKEN_USAGE: _token_usage(result),
+        }
         if result.logprobs is not None:
             metadata["logprobs"] = {"content": [_logprob(token) for token in result.logprobs]}
         if self._writer.problems:
@@ -229,6 +259,26 @@ def _usage(result: TurnResult) -> UsageMetadata:
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         input_token_details=InputTokenDetails(cache_read=usage.cached_tokens),
     )
+
+
+def _token_usage(result: TurnResult) -> dict[str, Any]:
+    usage = result.usage
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+def summed_usage(usages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the sum of token counts, details included."""
+    total: dict[str, Any] = {}
+    for usage in usages:
+        for key, count in usage.items():
+            before = total.get(key)
+            total[key] = summed_usage([before or {}, count]) if isinstance(count, Mapping) else (before or 0) + count
+    return total
 
 
 def _logprob(token: TokenLogprob) -> dict[str, Any]:

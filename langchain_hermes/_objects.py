@@ -15,6 +15,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic.v1 import ValidationError as ValidationErrorV1
 
 from hermes_runtime.json_answer import parse_json
+from hermes_runtime.lost_calls import lost_call
 from hermes_runtime.markup import REASONING_CLOSE, REASONING_OPEN
 from hermes_runtime.partial import NOTHING, PartialValue
 from hermes_runtime.validation import value_problems
@@ -190,6 +191,7 @@ class CallReader:
         self._arguments: list[str] = []
         self._text: list[str] = []
         self._problems: list[str] = []
+        self._name: str | None = None
         self._growing = _Growing(target)
 
     def feed(self, piece: Piece) -> list[Any]:
@@ -198,6 +200,8 @@ class CallReader:
             return []
         self._text.append(str(piece.text))
         self._problems += [problem for found in piece.response_metadata.get(PROBLEMS, {}).values() for problem in found]
+        shown = piece.tool_call_chunks if isinstance(piece, AIMessageChunk) else piece.invalid_tool_calls
+        self._name = self._name or next((call["name"] for call in shown if call["name"]), None)
         if isinstance(piece, AIMessageChunk):
             pieces = [(chunk["index"], chunk["args"] or "") for chunk in piece.tool_call_chunks]
         else:
@@ -224,6 +228,7 @@ class CallReader:
         try:
             value = json.loads(arguments)
         except ValueError:
-            reason = "; ".join(self._problems) or "the message has no call"
+            lost = [lost_call(self._name, problem) for problem in self._problems]
+            reason = "; ".join(lost) or "the message has no call"
             raise unreadable(reason, arguments or "".join(self._text)) from None
         return self._growing.show(self._target.object_of(value, arguments))

@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.turn import render
 from langchain_hermes._call import Call
-from langchain_hermes._chunks import ChunkWriter
+from langchain_hermes._chunks import TOKEN_USAGE, ChunkWriter, summed_usage
 from langchain_hermes._errors import langchain_errors, model_call
 from langchain_hermes._fields import HermesOptions
 from langchain_hermes._options import CallOptions
@@ -110,8 +110,8 @@ class ChatHermes(HermesOptions):
         >>> metadata["model_provider"], metadata["model_name"], metadata["finish_reason"] in ("stop", "length")
         ('hermes', 'tiny-hermes', True)
 
-        Also `logprobs` where asked for, `tool_call_problems` and `repairs` where there are any. `finish_reason` is
-        `stop`, `length`, `tool_calls` or `cancelled`.
+        Also `token_usage`, the counts by OpenAI's names, `logprobs` where asked for, `tool_call_problems` and `repairs`
+        where there are any. `finish_reason` is `stop`, `length`, `tool_calls` or `cancelled`.
     """
 
     @property
@@ -165,6 +165,15 @@ class ChatHermes(HermesOptions):
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        """Return what `generate` tells of a batch; streamed answers, as LangChain joins them, have no output of it."""
+        told = [output for output in llm_outputs if output]
+        names = [output["model_name"] for output in told]
+        return {
+            TOKEN_USAGE: summed_usage(output[TOKEN_USAGE] for output in told),
+            "model_name": names[0] if names else self.model,
+        }
 
     def _start(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]

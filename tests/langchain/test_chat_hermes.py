@@ -10,6 +10,7 @@ from operator import add
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_callback
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage, message_chunk_to_message
+from langchain_core.utils.json import parse_partial_json
 
 from langchain_hermes import ChatHermes, HermesTimeoutError
 from tests.scripted_engine import ScriptedEngine
@@ -78,8 +79,14 @@ def said(message):
         "invalid": [(call["name"], call["args"]) for call in message.invalid_tool_calls],
         "usage": message.usage_metadata,
         "metadata": metadata,
-        "additional": message.additional_kwargs,
+        "additional": without_ids(message.additional_kwargs),
     }
+
+
+def without_ids(additional_kwargs):
+    """Return `additional_kwargs` with the calls of the older form without their ids."""
+    older = [{**call, "id": None} for call in additional_kwargs.get("tool_calls", ())]
+    return {**additional_kwargs, "tool_calls": older}
 
 
 @pytest.mark.parametrize("output_version", ["v0", "v1"])
@@ -192,6 +199,72 @@ def test_usage_reaches_the_callback_that_sums_it(scripted):
         first = llm.invoke("Hi").usage_metadata
         list(llm.stream("Hi"))
     assert callback.usage_metadata["scripted"]["total_tokens"] == 2 * first["total_tokens"]
+
+
+class Outputs(BaseCallbackHandler):
+    """Keeps what callbacks are told of answers."""
+
+    def __init__(self):
+        self.told = []
+
+    def on_llm_end(self, response, **kwargs):
+        self.told.append(response.llm_output)
+
+
+@pytest.mark.parametrize("generate", ["generate", "agenerate"])
+def test_the_output_of_a_batch_sums_the_tokens_of_its_answers(scripted, generate):
+    llm, _ = scripted(lambda prompt: PLAIN, engine_options={"cached_tokens": 2})
+    outputs, batch = Outputs(), [[HumanMessage("Hi")], [HumanMessage("Good evening!")]]
+    made = getattr(llm, generate)(batch, callbacks=[outputs])
+    result = asyncio.run(made) if asyncio.iscoroutine(made) else made
+    usages = [answers[0].message.usage_metadata for answers in result.generations]
+    assert result.llm_output == {
+        "token_usage": {
+            "prompt_tokens": sum(usage["input_tokens"] for usage in usages),
+            "completion_tokens": sum(usage["output_tokens"] for usage in usages),
+            "total_tokens": sum(usage["total_tokens"] for usage in usages),
+            "prompt_tokens_details": {"cached_tokens": 4},
+        },
+        "model_name": "scripted",
+    }
+    each = [output["token_usage"]["total_tokens"] for output in outputs.told]
+    assert sorted(each) == sorted(usage["total_tokens"] for usage in usages)
+
+
+def test_the_output_of_a_streamed_answer_can_be_asked_for_tokens(scripted):
+    llm, _ = scripted(lambda prompt: PLAIN, streaming=True)
+    result = llm.generate([[HumanMessage("Hi")]])
+    assert result.llm_output == {"token_usage": {}, "model_name": "scripted"}
+    assert result.generations[0][0].message.usage_metadata["total_tokens"] > 0
+
+
+def test_counts_in_several_places_are_summed_once(scripted):
+    llm, _ = scripted(lambda prompt: PLAIN)
+    with get_usage_metadata_callback() as callback:
+        message = llm.batch(["Hi", "Hi"])[0]
+    usage = message.response_metadata["token_usage"]
+    assert usage["total_tokens"] == message.usage_metadata["total_tokens"]
+    assert callback.usage_metadata["scripted"]["total_tokens"] == 2 * usage["total_tokens"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_warns_once_of_a_cut_call_and_no_parser_takes_it_for_one(path, scripted, caplog):
+    llm, _ = scripted(lambda prompt: call_block("Oslo"), max_tokens=25)
+    message = PATHS[path](llm.bind_tools([get_weather]), "Oslo?")
+    (warning,) = [record.getMessage() for record in caplog.records if record.name.startswith("hermes_runtime")]
+    assert "the call of 'get_weather' was cut off after 25 tokens by max_tokens; raise max_tokens" in warning
+    (older,) = message.additional_kwargs["tool_calls"]
+    assert older["id"] == message.invalid_tool_calls[0]["id"]
+    with pytest.raises(ValueError, match=r"."):
+        parse_partial_json(older["function"]["arguments"])
+    assert AIMessage(**message.model_dump()).tool_calls == []
+
+
+def test_calls_that_run_have_no_other_form_beside_them(scripted):
+    llm, _ = scripted([TWO_CALLS], max_tokens=60)
+    message = llm.bind_tools([get_weather]).invoke("Oslo and Rome?")
+    assert (len(message.tool_calls), len(message.invalid_tool_calls)) == (1, 1)
+    assert "tool_calls" not in message.additional_kwargs
 
 
 async def test_the_older_event_protocol_tells_every_token(scripted):

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models._compat_bridge import chunks_to_events
 from langchain_core.messages import AIMessageChunk, message_chunk_to_message
+from langchain_core.output_parsers.openai_tools import parse_tool_calls
 from langchain_core.utils.json import parse_partial_json
 
 from hermes_runtime.engines.base import TokenLogprob, Usage
@@ -259,6 +260,17 @@ def test_only_the_last_chunk_carries_what_must_not_be_joined_twice():
         assert chunk.response_metadata == {"model_provider": "hermes"}
         assert chunk.usage_metadata is None
         assert chunk.chunk_position is None
+
+
+@given(st.text(), st.none() | st.text(min_size=1))
+def test_no_reader_takes_the_older_form_of_an_invalid_call_for_a_call(error, name):
+    events = turn([InvalidToolCallEvent(InvalidToolCall("a", name, '{"x": 1}', error))])
+    (older,) = message(events).additional_kwargs["tool_calls"]
+    for read in (json.loads, parse_partial_json):
+        with pytest.raises(ValueError, match=r"."):
+            read(older["function"]["arguments"])
+    assert parse_tool_calls([older], partial=True) == []
+    assert error.replace('"', "'").removeprefix("truncated: ") in older["function"]["arguments"]
 
 
 def test_an_empty_answer_is_one_chunk():

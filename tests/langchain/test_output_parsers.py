@@ -54,7 +54,8 @@ def said(message):
         message.text,
         [(call["name"], call["args"]) for call in message.tool_calls],
         [(call["name"], call["args"]) for call in message.invalid_tool_calls],
-        message.additional_kwargs,
+        [call["function"] for call in message.additional_kwargs.get("tool_calls", ())],
+        {key: value for key, value in message.additional_kwargs.items() if key != "tool_calls"},
         message.usage_metadata,
     )
 

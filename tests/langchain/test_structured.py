@@ -5,6 +5,7 @@ from typing import Any, TypedDict
 
 import pytest
 from langchain_core.exceptions import OutputParserException
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.tools import StructuredTool
 from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
@@ -110,8 +111,11 @@ def test_a_cut_answer_raises_or_is_reported(scripted, method, schema):
     reply = CALL % "Joke" if method == "function_calling" else json.dumps(VALUES)
     llm, _ = scripted(lambda prompt: reply, max_tokens=22 if method == "function_calling" else 10)
     chain = llm.with_structured_output(schema, method=method)
+    cut = "truncated: "
+    if method == "function_calling":
+        cut = "the call of 'Joke' was cut off after 22 tokens by max_tokens; raise max_tokens"
     for run in (chain.invoke, lambda text: list(chain.stream(text))):
-        with pytest.raises(OutputParserException, match="truncated"):
+        with pytest.raises(OutputParserException, match=cut):
             run("A joke!")
     reporting = llm.with_structured_output(schema, method=method, include_raw=True)
     for result in (reporting.invoke("A joke!"), list(reporting.stream("A joke!"))[-1]):
@@ -149,6 +153,36 @@ def test_an_answer_without_the_forced_call_raises_or_is_reported_as_any_other(sc
         assert result["parsed"] is None
         assert why in str(result["parsing_error"])
     assert reporting.invoke("A joke!")["raw"].text == ("" if "<tool_call>" in reply else reply)
+
+
+@pytest.mark.parametrize("parser", [PydanticToolsParser(tools=[Joke]), JsonOutputKeyToolsParser(key_name="Joke")])
+def test_langchains_own_parsers_of_calls_say_that_the_call_was_cut(scripted, parser):
+    llm, _ = scripted([CALL % "Joke"], max_tokens=22)
+    chain = llm.bind_tools([Joke], tool_choice="any") | parser
+    with pytest.raises(OutputParserException, match="the call of 'Joke' was cut off after 22 tokens by max_tokens"):
+        chain.invoke("A joke!")
+
+
+def test_a_stream_of_langchains_own_parser_ends_with_no_object_of_a_cut_call(scripted):
+    class Joke(BaseModel):
+        """A joke."""
+
+        setup: str = ""
+        punchline: str = ""
+
+    llm, _ = scripted([CALL % "Joke"], max_tokens=22)
+    chain = llm.bind_tools([Joke], tool_choice="any") | PydanticToolsParser(tools=[Joke])
+    assert list(chain.stream("A joke!"))[-1] == []
+
+
+def test_a_malformed_call_is_named_with_what_is_wrong(scripted):
+    llm, _ = scripted(lambda prompt: "<tool_call>\n{'arguments': {'setup': }, 'name': 'Joke'}\n</tool_call>")
+    for chain in (
+        llm.with_structured_output(Joke, method="function_calling"),
+        llm.bind_tools([Joke], tool_choice="any") | PydanticToolsParser(tools=[Joke]),
+    ):
+        with pytest.raises(OutputParserException, match="the call of 'Joke' cannot be read: malformed: "):
+            chain.invoke("A joke!")
 
 
 def test_what_cannot_be_honored_raises(scripted):
