@@ -16,7 +16,7 @@ The folder needs llama-index-core, pytest and hypothesis, and nothing else of th
 import pytest
 
 # The rules stand in modules that pytest would not otherwise rewrite, and a failed rule has to say what it saw.
-for _room in ("accounting", "agents", "failures", "history", "running", "streams", "structured", "tools"):
+for _room in ("accounting", "agents", "failures", "history", "lost", "running", "streams", "structured", "tools"):
     pytest.register_assert_rewrite(f"{__name__}.{_room}")
 
 from tests.llama_index_contract.contract import LLMContract  # noqa: E402

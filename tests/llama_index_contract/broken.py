@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -125,6 +126,19 @@ def hands_on_its_own_objects(responses: Responses) -> Iterator[ChatResponse]:
         yield response.model_copy(update={"raw": {"tensor": object()}})
 
 
+def has_blocks_only(responses: Responses) -> Iterator[ChatResponse]:
+    for response in responses:
+        yield response.model_copy(update={"message": response.message.model_copy(update={"additional_kwargs": {}})})
+
+
+def keeps_cut_calls_in_the_older_form(responses: Responses) -> Iterator[ChatResponse]:
+    shown: list[Any] = []
+    for response in responses:
+        shown = response.message.additional_kwargs.get("tool_calls") or shown
+        message = response.message.model_copy(update={"additional_kwargs": {"tool_calls": shown}})
+        yield response.model_copy(update={"message": message})
+
+
 def swallows_failures(responses: Responses) -> Iterator[ChatResponse]:
     try:
         yield from responses
@@ -161,6 +175,29 @@ class RunsCutCalls(ScriptedLLM):
         cut = response.message.additional_kwargs.get("invalid_tool_calls", ())
         made = super().get_tool_calls_from_response(response, error_on_no_tool_call=False)
         return made + [ToolSelection(tool_id=call["id"], tool_name=call["name"] or "", tool_kwargs={}) for call in cut]
+
+
+class SaysThatNoneWasMade(ScriptedLLM):
+    def get_tool_calls_from_response(self, response: Any, error_on_no_tool_call: bool = True, **_: Any) -> Any:
+        made = super().get_tool_calls_from_response(response, error_on_no_tool_call=False)
+        if not made and error_on_no_tool_call:
+            raise ValueError("Expected at least one tool call, but got 0 tool calls.")
+        return made
+
+
+class KeepsSilent(ScriptedLLM):
+    def chat(self, messages: Any, **options: Any) -> Any:
+        logger = logging.getLogger("hermes_runtime.lost_calls")
+        logger.disabled = True
+        try:
+            return super().chat(messages, **options)
+        finally:
+            logger.disabled = False
+
+
+class UsesCoresOwnToolStream(ScriptedLLM):
+    stream_chat_with_tools = FunctionCallingLLM.stream_chat_with_tools
+    astream_chat_with_tools = FunctionCallingLLM.astream_chat_with_tools
 
 
 class NeverMissesACall(ScriptedLLM):
@@ -281,6 +318,12 @@ KEPT_STREAMS: list[Any] = []
 class UsesCoresOwnStructuredStream(ScriptedLLM):
     _structured_stream_call = FunctionCallingLLM._structured_stream_call
     _structured_astream_call = FunctionCallingLLM._structured_astream_call
+
+
+class KeepsAsciiOnly(ScriptedLLM):
+    def structured_predict(self, output_cls: Any, *args: Any, **variables: Any) -> Any:
+        output = super().structured_predict(output_cls, *args, **variables)
+        return output.model_copy(update={"name": output.name.encode("ascii", "replace").decode()})
 
 
 class ForgetsTheSystemPrompt(HermesLLM):

@@ -6,6 +6,7 @@ from tests.llama_index_contract.accounting import AccountingRules
 from tests.llama_index_contract.agents import AgentRules
 from tests.llama_index_contract.failures import FailureRules
 from tests.llama_index_contract.history import HistoryRules
+from tests.llama_index_contract.lost import LostCallRules
 from tests.llama_index_contract.running import RunningRules
 from tests.llama_index_contract.streams import StreamRules
 from tests.llama_index_contract.structured import StructuredRules
@@ -19,6 +20,7 @@ class LLMContract(
     StructuredRules,
     AccountingRules,
     FailureRules,
+    LostCallRules,
     RunningRules,
     AgentRules,
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -173,3 +174,25 @@ def recorded() -> Iterator[Recorder]:
         yield recorder
     finally:
         root.event_handlers.remove(recorder)
+
+
+class _Keeper(logging.Handler):
+    """Keeps the texts of warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+@contextmanager
+def warned() -> Iterator[list[str]]:
+    """Keep what is logged as a warning, or worse, in a block."""
+    root, keeper = logging.getLogger(), _Keeper()
+    root.addHandler(keeper)
+    try:
+        yield keeper.texts
+    finally:
+        root.removeHandler(keeper)
