@@ -9,11 +9,12 @@ what the weights have seen, so nothing here is edited for taste.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hermes_runtime.errors import InvalidRequestError, SchemaError
+from hermes_runtime.escapes import well_formed
 from hermes_runtime.messages import ToolCall, ToolSpec
 
 _INTRODUCTION = (
@@ -84,7 +85,11 @@ class Dialect:
     schema_close: str = "</schema>"
 
     def literal(self, value: Any) -> str:
-        """Write a JSON value in the dialect's notation."""
+        """Write a JSON value in the dialect's notation.
+
+        Raises:
+            SchemaError: Something in it has no JSON form.
+        """
         return _literal(value, python=self.python_literals)
 
     def tools_prompt(self, tools: Sequence[ToolSpec]) -> str:
@@ -106,14 +111,18 @@ class Dialect:
     def call(self, call: ToolCall) -> str:
         """Return the `<tool_call>` block of one call."""
         arguments, name = ("arguments", call.arguments), ("name", call.name)
-        return tool_call_block(self.literal(dict((arguments, name) if self.arguments_first else (name, arguments))))
+        return tool_call_block(self._shown(dict((arguments, name) if self.arguments_first else (name, arguments))))
 
     def response(self, name: str | None, content: Any) -> str:
         """Return the `<tool_response>` block of one result: JSON outside, the content in the dialect's notation."""
         named = "" if name is None else f'"name": {json.dumps(name, ensure_ascii=False)}, '
-        shown = json.dumps(content, ensure_ascii=False) if isinstance(content, str) else self.literal(content)
+        shown = json.dumps(content, ensure_ascii=False) if isinstance(content, str) else self._shown(content)
         body = _without_closing_tag(f'{{{named}"content": {shown}}}', "tool_response")
         return f"<tool_response>\n{body}\n</tool_response>"
+
+    def _shown(self, value: Any) -> str:
+        # Dates and the like stand in a history for good, so they are shown as the text that they have.
+        return _literal(value, python=self.python_literals, foreign=str)
 
 
 def tool_call_block(body: str) -> str:
@@ -121,20 +130,25 @@ def tool_call_block(body: str) -> str:
     return f"<tool_call>\n{body}\n</tool_call>"
 
 
-def _literal(value: Any, *, python: bool) -> str:
+def _literal(value: Any, *, python: bool, foreign: Callable[[Any], str] | None = None) -> str:
     try:
-        return repr(_plain(value)) if python else json.dumps(_plain(value), ensure_ascii=False)
+        plain = _plain(value, foreign)
+        return repr(plain) if python else json.dumps(plain, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise SchemaError(f"not a JSON value: {error}") from error
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, str | bool | int | float) or value is None:
+def _plain(value: Any, foreign: Callable[[Any], str] | None) -> Any:
+    if isinstance(value, str):
+        return well_formed(value)
+    if isinstance(value, bool | int | float) or value is None:
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {well_formed(str(key)): _plain(item, foreign) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [_plain(item) for item in value]
+        return [_plain(item, foreign) for item in value]
+    if foreign is not None:
+        return well_formed(foreign(value))
     raise TypeError(f"{type(value).__name__} has no JSON form: {value!r}")
 
 

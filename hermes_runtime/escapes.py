@@ -27,10 +27,10 @@ def decode_string(raw: str, quote: str) -> str | None:
         value = _ESCAPE.sub(lambda match: _resolve_escape(match, quote, seen), raw)
         if len(seen) == 2:
             return None
-    return _joined(value)
+    return well_formed(value)
 
 
-def _joined(value: str) -> str:
+def well_formed(value: str) -> str:
     """Join surrogate pairs; replace the lone ones, which no encoding can carry."""
     return _SURROGATES.sub(_join_surrogates, value) if _SURROGATES.search(value) else value
 
@@ -70,7 +70,7 @@ class StringDecoder:
             # Its other half may follow.
             held, _ = decoded.pop()
         self._held = text[held:]
-        return _joined("".join(char for _, char in decoded))
+        return well_formed("".join(char for _, char in decoded))
 
 
 def _resolve_escape(match: re.Match[str], quote: str, seen: set[bool]) -> str:

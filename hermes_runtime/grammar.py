@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from hermes_runtime.dialects import Dialect, resolve_dialect
 from hermes_runtime.errors import InvalidRequestError, SchemaError
+from hermes_runtime.escapes import well_formed
 from hermes_runtime.gbnf import write_gbnf
 from hermes_runtime.json_schema import MAX_SUBSCHEMAS
 from hermes_runtime.lark import check_regex, write_lark
@@ -185,7 +186,7 @@ def _final(
 ) -> SchemaRule | Choices | Pattern | None:
     check_form(schema=schema, json_object=json_object, regex=regex, choices=choices)
     if choices is not None:
-        return Choices(tuple(dict.fromkeys(choices)))
+        return Choices(tuple(dict.fromkeys(map(well_formed, choices))))
     if regex is not None:
         return _pattern(regex, language)
     if not schema:
@@ -203,6 +204,7 @@ def _pattern(regex: str, language: Language) -> Pattern:
             f"regex={regex!r} cannot be kept: the engine takes its grammars in GBNF, which has no regular expressions; "
             "use choices or a schema"
         )
+    regex = well_formed(regex)
     check_regex(regex)
     return Pattern(regex)
 

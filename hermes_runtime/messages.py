@@ -194,7 +194,11 @@ ToolChoiceLike = ToolChoice | str | bool | Mapping[str, Any] | Sequence[str] | N
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """Instructions; all system messages of a conversation become one turn."""
+    """Instructions.
+
+    Those at the beginning of a conversation become one turn, together with the tools; a later one is a turn of its own
+    where it stands, or after the results of the calls before it.
+    """
 
     text: str
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -19,6 +20,7 @@ from hermes_runtime.control_tokens import control_tokens, plain_encoder, without
 from hermes_runtime.conversation import coerce_messages
 from hermes_runtime.dialects import Dialect, resolve_dialect, tool_call_block
 from hermes_runtime.errors import CheckpointError
+from hermes_runtime.escapes import well_formed
 from hermes_runtime.literals import parse_value
 from hermes_runtime.messages import (
     Assistant,
@@ -76,7 +78,7 @@ def build_prompt(
         replay: Where the ids of turns that the model wrote itself are found.
 
     Raises:
-        InvalidRequestError: An empty conversation, a bad tool or dialect, content that is not text.
+        InvalidRequestError: An empty conversation, a bad tool or dialect, a user's image or other medium.
         ToolChoiceError: The choice names no given tool.
         CheckpointError: The tokenizer has no ChatML markers.
     """
@@ -107,39 +109,56 @@ def build_prompt(
 def turns(
     messages: Sequence[Message], tools: Sequence[ToolSpec], schema: Mapping[str, Any] | None, dialect: Dialect
 ) -> Iterator[tuple[str, str, Assistant | None]]:
-    """Yield (role, text, the message if the model said it) of every turn."""
-    system = _system_text(messages, tools, schema, dialect)
+    """Yield (role, text, the message if the model said it) of every turn.
+
+    Messages that are appended leave the turns before them as they are, so that what an engine has computed stays of
+    use. Only system messages at the beginning, and results in a row, still grow together with the next.
+    """
+    for role, text, answer in _turns(messages, tools, schema, dialect):
+        yield role, well_formed(text), answer
+
+
+def _turns(
+    messages: Sequence[Message], tools: Sequence[ToolSpec], schema: Mapping[str, Any] | None, dialect: Dialect
+) -> Iterator[tuple[str, str, Assistant | None]]:
+    leading = tuple(takewhile(lambda message: isinstance(message, System), messages))
+    system = _system_text(leading, tools, schema, dialect)
     if system:
         yield "system", system, None
     names: dict[str, str] = {}
     order: dict[str, int] = {}
     results: list[ToolResult] = []
-    for message in messages:
-        if results and not isinstance(message, ToolResult | System):
+    # Instructions that came between a call and its results follow them: a call is answered by the turn after it.
+    instructions: list[System] = []
+    for message in (*messages[len(leading) :], None):
+        if isinstance(message, ToolResult):
+            results.append(message)
+            continue
+        if isinstance(message, System):
+            instructions.append(message)
+            continue
+        if results:
             yield "tool", _responses(results, names, order, dialect), None
-            results = []
+        yield from (("system", instruction.text, None) for instruction in instructions if instruction.text)
+        results, instructions = [], []
         if isinstance(message, User):
             yield "user", message.text, None
-        elif isinstance(message, ToolResult):
-            results.append(message)
         elif isinstance(message, Assistant):
             made = [(call.id, call.name) for call in message.calls]
             made += [(call.id, call.name or "") for call in message.invalid_calls]
             names.update({call_id: name for call_id, name in made if name})
             order = {call_id: position for position, (call_id, _) in enumerate(made)}
             yield "assistant", _assistant_text(message, dialect), message
-    if results:
-        yield "tool", _responses(results, names, order, dialect), None
 
 
 def _system_text(
-    messages: Sequence[Message], tools: Sequence[ToolSpec], schema: Mapping[str, Any] | None, dialect: Dialect
+    leading: Sequence[Message], tools: Sequence[ToolSpec], schema: Mapping[str, Any] | None, dialect: Dialect
 ) -> str:
     # The fixed, long part goes first: agents that share tools but not instructions then share the longest prefix.
     parts = [dialect.tools_prompt(tools)] if tools else []
     if schema is not None:
         parts.append(dialect.schema_prompt(schema))
-    parts += [message.text for message in messages if isinstance(message, System) and message.text]
+    parts += [message.text for message in leading if isinstance(message, System) and message.text]
     return "\n\n".join(parts)
 
 
@@ -218,7 +237,7 @@ class ChatMLEncoder:
         Some tokenizers put a space before every text. Before a word that brings its own it would be a second.
         """
         alone = text[1:] if self._adds_space and text.startswith(" ") and not text.isspace() else text
-        return tuple(self._literal.encode(alone, add_special_tokens=False).ids)
+        return tuple(self._literal.encode(well_formed(alone), add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, control tokens included."""

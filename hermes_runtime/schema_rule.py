@@ -17,6 +17,7 @@ from typing import Any, Literal
 from llguidance import LLMatcher
 
 from hermes_runtime.errors import SchemaError
+from hermes_runtime.escapes import well_formed
 from hermes_runtime.finite_schema import without_endless_branches
 from hermes_runtime.json_schema import (
     References,
@@ -85,11 +86,10 @@ def schema_rule(schema: Mapping[str, Any] | bool, *, where: str, kind: Kind = "v
     """
     try:
         text = json.dumps(schema if isinstance(schema, bool) else dict(schema), ensure_ascii=False, allow_nan=False)
-        text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise SchemaError(f"{where}: the schema is not plain JSON: {error}") from error
     try:
-        return _rule(text, kind)
+        return _rule(well_formed(text), kind)
     except UnusableSchemaError as error:
         raise SchemaError(f"{where}: {f'{error.path}: ' if error.path else ''}{error.reason}") from error
 

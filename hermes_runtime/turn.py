@@ -23,6 +23,7 @@ from hermes_runtime.errors import (
     SchemaError,
     UnmetDemandError,
 )
+from hermes_runtime.escapes import well_formed
 from hermes_runtime.grammar import MAX_CALLS, Grammar, build_grammar, check_form, check_max_calls
 from hermes_runtime.lost_calls import length_limit, warn_of_lost_calls
 from hermes_runtime.messages import (
@@ -215,7 +216,7 @@ class RunningTurn(ABC):
     def _count(self, attempt: Attempt, prompt_ids: tuple[int, ...]) -> Usage:
         usage = attempt.generation.usage or Usage(len(prompt_ids), len(attempt.token_ids))
         if not usage.completion_tokens:  # cut, and told neither ids nor their number
-            written = self._engine.tokenizer.encode(attempt.text, add_special_tokens=False)
+            written = self._engine.tokenizer.encode(well_formed(attempt.text), add_special_tokens=False)
             usage = replace(usage, completion_tokens=len(written))
         self._usage += usage
         return self._usage
@@ -343,7 +344,7 @@ class RawTurn(RunningTurn):
             )
         tokenizer = engine.tokenizer
         has_bos = bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
-        self._prompt_ids = tuple(tokenizer.encode(prompt, add_special_tokens=not has_bos))
+        self._prompt_ids = tuple(tokenizer.encode(well_formed(prompt), add_special_tokens=not has_bos))
         self._check_room(self._prompt_ids)
 
     def _attempts(self) -> Iterator[Attempt]:
@@ -376,7 +377,7 @@ def _demands(request: TurnRequest, choice: ToolChoice) -> Demands:
         raise InvalidRequestError(
             f"regex={request.regex!r} cannot be kept: only a grammar keeps it, and {why}; use choices or a schema"
         )
-    choices = None if request.choices is None else tuple(request.choices)
+    choices = None if request.choices is None else tuple(map(well_formed, request.choices))
     return Demands(choice, request.schema, choices, allow_unmet=request.allow_unmet)
 
 

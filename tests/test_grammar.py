@@ -160,3 +160,16 @@ def test_any_key_and_any_string_can_be_written(key, value):
 def test_a_name_that_is_no_text_is_refused():
     with pytest.raises(InvalidRequestError, match="no Unicode"):
         build_grammar([ToolSpec("\ud800", "", CITY)])
+
+
+def test_a_lone_surrogate_in_a_form_is_replaced():
+    def written(text):
+        tool = ToolSpec("f", text, {"type": "object", "properties": {text: {"enum": [text]}}})
+        forms = [
+            {"schema": {"type": "object", "title": text, "const": {text: text}}},
+            {"choices": [text]},
+            {"regex": text},
+        ]
+        return [build_grammar([tool]).text, *(build_grammar(**form).text for form in forms)]
+
+    assert written("a\ud83d") == written("a\N{REPLACEMENT CHARACTER}")

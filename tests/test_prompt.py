@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -156,12 +158,71 @@ def test_exactly_one_bos_even_when_the_text_begins_with_one(mistral_tokenizer):
     assert ids.count(BOS) == 1
 
 
-def test_system_messages_anywhere_become_one_turn_after_the_tools(mistral_tokenizer):
-    conversation = [System("First."), User("x"), System(""), Assistant("y"), System("Last.")]
-    text = build_prompt(conversation, tokenizer=mistral_tokenizer, tools=[WEATHER]).text
-    assert text.count("<|im_start|>system") == 1
-    assert "</tool_call>\n\nFirst.\n\nLast.<|im_end|>" in text
-    assert text.endswith("<|im_start|>assistant\ny<|im_end|>\n<|im_start|>assistant\n")
+def roles(prompt):
+    return re.findall(r"<\|im_start\|>(\w+)", prompt.text)[:-1]
+
+
+def test_leading_system_messages_become_one_turn_after_the_tools(mistral_tokenizer):
+    conversation = [System("First."), System(""), System("Second."), User("x")]
+    prompt = build_prompt(conversation, tokenizer=mistral_tokenizer, tools=[WEATHER])
+    assert roles(prompt) == ["system", "user"]
+    assert "</tool_call>\n\nFirst.\n\nSecond.<|im_end|>" in prompt.text
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_later_system_message_is_a_turn_of_its_own_where_it_stands(mistral_tokenizer, dialect):
+    conversation = [System("First."), User("x"), System(""), Assistant("y"), System("Now."), System("Last.")]
+    prompt = build_prompt(conversation, tokenizer=mistral_tokenizer, tools=[WEATHER], dialect=dialect)
+    assert roles(prompt) == ["system", "user", "assistant", "system", "system"]
+    assert prompt.text.endswith(
+        "<|im_start|>assistant\ny<|im_end|>\n<|im_start|>system\nNow.<|im_end|>\n<|im_start|>system\nLast.<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def test_a_system_message_among_results_follows_them_and_keeps_their_order(mistral_tokenizer):
+    calls = Assistant(calls=(ToolCall("a", "slow", {}), ToolCall("b", "fast", {})))
+    results = ToolResult("b", "second"), ToolResult("a", "first")
+    stated = [User("x"), calls, *results, System("Be quick."), User("go on")]
+    plain = build_prompt(stated, tokenizer=mistral_tokenizer)
+    assert roles(plain) == ["user", "assistant", "tool", "system", "user"]
+    for place in (2, 3):
+        among = [*stated[:2], *results, stated[-1]]
+        among.insert(place, System("Be quick."))
+        assert build_prompt(among, tokenizer=mistral_tokenizer) == plain
+
+
+_IDS = st.sampled_from("abc")
+_SAID = st.one_of(
+    TEXT.map(System),
+    TEXT.map(User),
+    st.builds(Assistant, TEXT, st.lists(st.builds(ToolCall, _IDS, st.just("f"), st.just({})), max_size=2).map(tuple)),
+    st.builds(ToolResult, _IDS, TEXT),
+)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@given(before=st.lists(_SAID, max_size=5), after=st.lists(_SAID, max_size=3))
+def test_what_is_appended_leaves_the_prompt_before_it_as_it_was(mistral_tokenizer, dialect, before, after):
+    before = [System("Be brief."), User("Go."), *before]
+    if isinstance(next((message for message in after if not isinstance(message, System)), None), ToolResult):
+        after = [User("And?"), *after]  # results in a row share their turn
+
+    def ids(messages):
+        prompt = build_prompt(messages, tokenizer=mistral_tokenizer, tools=[WEATHER], dialect=dialect)
+        return prompt.token_ids[: -len(header)]
+
+    header = build_prompt([System("")], tokenizer=mistral_tokenizer).token_ids[1:]
+    assert ids([*before, *after])[: len(ids(before))] == ids(before)
+
+
+def test_a_late_system_message_leaves_earlier_answers_to_be_replayed(mistral_tokenizer):
+    replay, generated = ReplayMap(), (28705, 28705, 22557, IM_END)
+    first = build_prompt([User("x")], tokenizer=mistral_tokenizer)
+    replay.remember(first.token_ids, Assistant("Hi"), generated)
+    history = [User("x"), Assistant("Hi"), System("In French."), User("and?")]
+    prompt = build_prompt(history, tokenizer=mistral_tokenizer, replay=replay)
+    assert prompt.token_ids[: len(first.token_ids) + 4] == (*first.token_ids, *generated)
 
 
 def test_results_are_put_in_call_order_and_named_by_id(mistral_tokenizer):
@@ -290,6 +351,7 @@ def test_inputs_are_never_mutated(mistral_tokenizer):
         ([{"role": "narrator", "content": "x"}], [], {}, InvalidRequestError, "narrator"),
         (["x"], [], {}, InvalidRequestError, "'x'"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], [], {}, InvalidRequestError, "image_url"),
+        ([{"role": "system", "content": [{"type": "image"}]}], [], {}, InvalidRequestError, "a system message"),
         ([User("x")], [{"description": "no name"}], {}, InvalidRequestError, "name"),
         ([User("x")], [{"name": " "}], {}, InvalidRequestError, "non-empty name"),
         ([User("x")], [WEATHER, WEATHER], {}, InvalidRequestError, "get_weather"),
@@ -303,3 +365,35 @@ def test_inputs_are_never_mutated(mistral_tokenizer):
 def test_bad_input_is_a_typed_error_that_names_it(mistral_tokenizer, messages, tools, options, error, says):
     with pytest.raises(error, match=says):
         build_prompt(messages, tokenizer=mistral_tokenizer, tools=tools, **options)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_values_without_a_json_form_are_shown_as_text(mistral_tokenizer, dialect):
+    history = [Assistant(calls=(ToolCall("a", "f", {"when": date(2020, 1, 2)}),)), ToolResult("a", [{1}, b"x"])]
+    text = build_prompt(history, tokenizer=mistral_tokenizer, dialect=dialect).text
+    assert "2020-01-02" in text
+    assert "{1}" in text
+
+
+SPLIT, LONE = "\ud83d\ude00", "\ud83d"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@given(before=TEXT, after=TEXT)
+def test_a_lone_surrogate_is_replaced_wherever_it_stands(mistral_tokenizer, dialect, before, after):
+    def rendered(lone, pair):
+        text = f"{before}{lone}{after}{pair}"
+        conversation = [
+            System(text),
+            User(text),
+            Assistant(text, (ToolCall("c", "f", {text: [text]}),)),
+            ToolResult("c", text),
+            ToolResult("d", {text: text}),
+            System(text),
+        ]
+        tool = ToolSpec("f", text, {"type": "object", "properties": {text: {"enum": [text]}}})
+        return build_prompt(
+            conversation, tokenizer=mistral_tokenizer, tools=[tool], schema={"title": text}, dialect=dialect
+        )
+
+    assert rendered(LONE, SPLIT) == rendered("\N{REPLACEMENT CHARACTER}", "\N{GRINNING FACE}")

@@ -355,3 +355,11 @@ def test_every_form_of_a_grammar_is_one_that_llguidance_reads(name):
     if field == "ebnf" or form.language == "gbnf":  # as SGLang's llguidance backend converts it
         text = grammar_from("ebnf", text)
     assert not LLMatcher.validate_grammar(text)
+
+
+def test_no_text_is_beyond_encoding(as_vllm):
+    engine, _ = as_vllm
+    lone = "\ud83d"
+    request = replace(ASK, messages=[User(f"Hi {lone}")], stop=(lone,), max_tokens=4)
+    _, result = finish(engine, request)
+    assert result.usage.completion_tokens

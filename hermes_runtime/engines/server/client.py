@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from hermes_runtime.engines.server.events import EventReader
 from hermes_runtime.errors import EngineError, GenerationTimeoutError, InvalidRequestError, ModelNotFoundError
+from hermes_runtime.escapes import well_formed
 
 if TYPE_CHECKING:
     import httpx
@@ -162,7 +163,7 @@ class Client:
     @asynccontextmanager
     async def _sent(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncIterator[httpx.Response]:
         httpx = self._httpx
-        content = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        content = None if body is None else well_formed(json.dumps(body, ensure_ascii=False)).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}
         try:
             async with self._client.stream(method, self.root + path, content=content, headers=headers) as response:

@@ -23,6 +23,7 @@ from hermes_runtime.errors import (
     EngineError,
     InvalidRequestError,
 )
+from hermes_runtime.escapes import well_formed
 
 T = TypeVar("T")
 _LONGEST_WAIT = 60.0  # seconds between two tries, whatever the server asks for
@@ -173,7 +174,9 @@ class ServerEngine:
         if text and self.profile.tells_ids and not writer.count:
             raise EngineError(f"{self._client.root} told token ids when it was tried, and tells none now")
         if usage is None and not self.profile.tells_ids:  # as near as it can be counted here
-            usage = Usage(len(request.prompt_ids), len(self.tokenizer.encode(text, add_special_tokens=False)))
+            usage = Usage(
+                len(request.prompt_ids), len(self.tokenizer.encode(well_formed(text), add_special_tokens=False))
+            )
         writer.end(reason, usage)
 
     async def _retried(self, work: Callable[[], Awaitable[T]], *, may_retry: Callable[[], bool] = lambda: True) -> T:
