@@ -99,6 +99,17 @@ def read_arguments(name: str, value: Any, raw: str, tools: Sequence[ToolSpec]) -
     return _read_call({"name": name, "arguments": value}, raw, tools)
 
 
+def object_in(written: Any) -> Any:
+    """Return what stands in a string where an object was to be: some encode arguments twice.
+
+    Raises:
+        LiteralError: The string holds no value.
+    """
+    if isinstance(written, str):
+        return parse_value(written) if written.strip() else {}
+    return written
+
+
 def invalid_call(
     reason: Reason,
     detail: str,
@@ -158,11 +169,10 @@ def _arguments(call: dict[str, Any], name: str, tools: Sequence[ToolSpec], *, as
     schema: Mapping[str, Any] = next((tool.parameters for tool in tools if tool.name == name), {})
     if any(key in schema.get("properties", {}) for key in others):
         return f"the arguments {sorted(others)} stand outside the object under 'arguments'"
-    if isinstance(written, str):
-        try:
-            written = parse_value(written) if written.strip() else {}
-        except LiteralError as error:
-            return f"the arguments are a string that holds no object: {error}"
+    try:
+        written = object_in(written)
+    except LiteralError as error:
+        return f"the arguments are a string that holds no object: {error}"
     if not isinstance(written, dict):
         return f"the arguments are {_kind(written)}, not an object"
     return written

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hermes_runtime.content import result_text, said_beside, text_of
 from hermes_runtime.errors import InvalidRequestError
-from hermes_runtime.messages import (
-    Assistant,
-    InvalidToolCall,
-    Message,
-    MessageLike,
-    System,
-    ToolCall,
-    ToolResult,
-    User,
-    new_call_id,
-)
+from hermes_runtime.messages import Assistant, Message, MessageLike, System, ToolResult, User
+from hermes_runtime.recorded_calls import recorded_calls
 
 
-def coerce_messages(messages: Sequence[MessageLike]) -> tuple[Message, ...]:
+def coerce_messages(messages: Iterable[MessageLike]) -> tuple[Message, ...]:
     """Accept message objects and OpenAI-style dicts.
 
     Raises:
-        InvalidRequestError: No message at all, an unknown role, or content that is not text.
+        InvalidRequestError: No message at all, an unknown role, or a user's image or other medium.
     """
     if isinstance(messages, str | Mapping):
         raise InvalidRequestError("messages must be a list of messages")
@@ -42,60 +33,17 @@ def _from_openai(message: Any) -> Message:
         raise InvalidRequestError(f"a message must be a message object or a dict with a role, got {message!r}")
     role, content = message["role"], message.get("content")
     if role in ("system", "developer"):
-        return System(text_of(content))
+        return System(text_of(content, "system"))
     if role == "user":
         return User(text_of(content))
     if role == "assistant":
-        calls, invalid = _calls(message.get("tool_calls") or ())
-        return Assistant(text_of(content), calls, invalid)
+        text = text_of(content, "assistant") or said_beside(message)
+        return Assistant(text, *recorded_calls((), message, content))
     if role in ("tool", "function"):
         return ToolResult(
             call_id=str(message.get("tool_call_id") or ""),
-            content=text_of(content) if isinstance(content, list) else "" if content is None else content,
+            content=result_text(content) if content is None or isinstance(content, list) else content,
             name=message.get("name"),
             is_error=message.get("status") == "error",
         )
     raise InvalidRequestError(f"unknown role {role!r}; use system, user, assistant or tool")
-
-
-def text_of(content: Any) -> str:
-    """Return the text of a message's content: a string, None, or a list of text parts.
-
-    Raises:
-        InvalidRequestError: A part is an image, audio or anything else that is not text.
-    """
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, Sequence):
-        return "".join(_part_text(part) for part in content)
-    raise InvalidRequestError(f"message content must be text, got {type(content).__name__}")
-
-
-def _part_text(part: Any) -> str:
-    if isinstance(part, str):
-        return part
-    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-    if kind == "text" and isinstance(part["text"], str):
-        return str(part["text"])
-    raise InvalidRequestError(f"content of type {kind!r} cannot be read: this model reads text only")
-
-
-def _calls(raw_calls: Sequence[Mapping[str, Any]]) -> tuple[tuple[ToolCall, ...], tuple[InvalidToolCall, ...]]:
-    calls: list[ToolCall] = []
-    invalid: list[InvalidToolCall] = []
-    for raw in raw_calls:
-        function = raw.get("function", raw)
-        name, arguments = function.get("name"), function.get("arguments", function.get("args", {}))
-        call_id = raw.get("id") or new_call_id()
-        if isinstance(arguments, str):
-            try:
-                arguments = json.loads(arguments or "{}")
-            except (ValueError, RecursionError) as error:
-                invalid.append(InvalidToolCall(call_id, name, arguments, f"malformed: {error}"))
-                continue
-        if not isinstance(name, str) or not isinstance(arguments, Mapping):
-            raise InvalidRequestError(f"a tool call in the history needs a name and arguments, got {raw!r}")
-        calls.append(ToolCall(call_id, name, dict(arguments)))
-    return tuple(calls), tuple(invalid)

@@ -1,4 +1,4 @@
-"""LangChain messages -> the runtime's messages. Pure functions; what the model cannot read raises.
+"""LangChain messages -> the runtime's messages. Pure functions; what a message's blocks say is the runtime's to decide.
 
 A speaker's `name` has no place in the Hermes format and is dropped, and so are a tool's artifacts, which are not meant
 for the model.
@@ -19,6 +19,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
+from hermes_runtime.content import result_text, said_beside, text_of
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import (
     Assistant,
@@ -30,114 +31,87 @@ from hermes_runtime.messages import (
     User,
     new_call_id,
 )
+from hermes_runtime.recorded_calls import recorded_call, recorded_calls, split
 from langchain_hermes._chunks import PROBLEMS, without_poison
 
-TEXT_BLOCKS = frozenset(("text", "text-plain", "input_text", "output_text"))
-# What cannot be left out of an answer unnoticed. All else that vendors put beside its text is: calls are read from
-# `tool_calls`, thoughts are not shown to the model again, and what a vendor's servers did is theirs.
-MEDIA_BLOCKS = frozenset(
-    ("image", "image_url", "input_image", "audio", "input_audio", "video", "file", "input_file", "document", "media")
-)
 
-
-def to_runtime_messages(messages: Sequence[BaseMessage]) -> tuple[Message, ...]:
+def to_runtime_messages(messages: Sequence[BaseMessage], *, omit_media: bool = False) -> tuple[Message, ...]:
     """Convert a conversation.
 
+    Args:
+        messages: The conversation; nothing of it is changed.
+        omit_media: Put a note in the place of a user's media, as where tokens are counted.
+
     Raises:
-        InvalidRequestError: An image or other content that is not text, or a message of an unknown kind.
+        InvalidRequestError: A user's image or other medium, or a message of an unknown kind.
     """
-    return tuple(converted for message in messages for converted in _convert(message))
+    return tuple(converted for message in messages for converted in _convert(message, omit_media=omit_media))
 
 
-def _convert(message: BaseMessage) -> Iterator[Message]:
+def _convert(message: BaseMessage, *, omit_media: bool) -> Iterator[Message]:
     if isinstance(message, SystemMessage):
-        yield System(_text(message.content))
+        yield System(text_of(message.content, "system", omit_media=omit_media))
     elif isinstance(message, HumanMessage):
-        yield from _from_human(message.content)
+        yield from _from_human(message.content, omit_media=omit_media)
     elif isinstance(message, AIMessage):
         yield _from_ai(message)
     elif isinstance(message, ToolMessage):
         yield ToolResult(
-            message.tool_call_id, _result(message.content), name=message.name, is_error=message.status == "error"
+            message.tool_call_id, result_text(message.content), name=message.name, is_error=message.status == "error"
         )
     elif isinstance(message, FunctionMessage):
-        yield ToolResult("", _result(message.content), name=message.name)
+        yield ToolResult("", result_text(message.content), name=message.name)
     elif isinstance(message, ChatMessage):
-        yield _from_chat(message)
+        yield _from_chat(message, omit_media=omit_media)
     else:
         raise InvalidRequestError(f"a message of type {message.type!r} cannot be shown to the model")
 
 
-def _from_human(content: str | list[Any]) -> Iterator[Message]:
+def _from_human(content: str | list[Any], *, omit_media: bool) -> Iterator[Message]:
     """Yield what a person said; Anthropic's histories hold tool results there too."""
     said: list[Any] = []
     for block in [content] if isinstance(content, str) else content:
         if isinstance(block, Mapping) and block.get("type") == "tool_result":
             yield ToolResult(
                 str(block.get("tool_use_id") or ""),
-                _result(block.get("content") or ""),
+                result_text(block.get("content")),
                 is_error=bool(block.get("is_error")),
             )
         else:
             said.append(block)
     if said or not content:
-        yield User(_text(said))
+        yield User(text_of(said, omit_media=omit_media))
 
 
 def _from_ai(message: AIMessage) -> Assistant:
+    text = text_of(message.content, "assistant") or said_beside(message.additional_kwargs)
+    made = [ToolCall(call["id"] or new_call_id(), call["name"], call["args"]) for call in message.tool_calls]
     # Whoever else made the message: brackets in the arguments of its broken calls are its model's own.
     spoiled = message.response_metadata.get(PROBLEMS, {})
-    calls = tuple(ToolCall(call["id"] or new_call_id(), call["name"], call["args"]) for call in message.tool_calls)
-    invalid = tuple(
+    broken = [
         InvalidToolCall(
             call["id"] or new_call_id(),
             call["name"],
-            without_poison(call["args"] or "") if call["id"] in spoiled else call["args"] or "",
+            without_poison(call["args"] or ""),
             call["error"] or "malformed: the call could not be read",
         )
+        if call["id"] in spoiled
+        else recorded_call(call["id"], call["name"], call["args"])
         for call in message.invalid_tool_calls
-    )
-    content = message.content
-    said = content if isinstance(content, str) else [block for block in content if not _is_beside_text(block)]
-    return Assistant(_text(said), calls, invalid)
+    ]
+    calls, invalid = split([*made, *broken])
+    if not (calls or invalid):
+        calls, invalid = recorded_calls((), message.additional_kwargs, message.content)
+    return Assistant(text, calls, invalid)
 
 
-def _is_beside_text(block: Any) -> bool:
-    kind = None if isinstance(block, str) else block.get("type")
-    return kind is not None and kind not in TEXT_BLOCKS | MEDIA_BLOCKS
-
-
-def _from_chat(message: ChatMessage) -> Message:
-    text = _text(message.content)
+def _from_chat(message: ChatMessage, *, omit_media: bool) -> Message:
     match message.role.lower():
         case "system" | "developer":
-            return System(text)
+            return System(text_of(message.content, "system", omit_media=omit_media))
         case "user" | "human":
-            return User(text)
+            return User(text_of(message.content, omit_media=omit_media))
         case "assistant" | "ai":
-            return Assistant(text)
+            return Assistant(text_of(message.content, "assistant"))
         case role:
             raise InvalidRequestError(f"unknown role {role!r}; use system, user or assistant, or a ToolMessage")
-
-
-def _text(content: str | Sequence[Any], *, between: str = "") -> str:
-    if isinstance(content, str):
-        return content
-    return between.join(map(_block_text, content))
-
-
-def _result(content: str | Sequence[Any]) -> str:
-    """Return what a tool gave: its parts are values of their own, and run together they would be another."""
-    return _text(content, between="\n")
-
-
-def _block_text(block: Any) -> str:
-    if isinstance(block, str):
-        return block
-    kind = block.get("type")
-    if kind in TEXT_BLOCKS and isinstance(block.get("text"), str):
-        return str(block["text"])
-    raise InvalidRequestError(
-        f"content of type {kind!r} cannot be shown to the model, which reads text only; "
-        "send a description of it, or take the block out"
-    )

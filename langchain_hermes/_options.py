@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import BaseMessage
-
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import GenerationRequest, SamplingParams
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.grammar import MAX_CALLS
+from hermes_runtime.messages import Message
 from hermes_runtime.option_values import stop_strings
 from hermes_runtime.turn import TurnRequest, asked_logprobs
-from langchain_hermes._messages import to_runtime_messages
 from langchain_hermes._tools import response_schema, to_openai_tools
 
 if TYPE_CHECKING:
@@ -56,15 +54,15 @@ class CallOptions:
     def __getitem__(self, name: str) -> Any:
         return self._given[name] if name in self._given else getattr(self._model, name)
 
-    def turn_request(self, messages: Sequence[BaseMessage], stop: Sequence[str] | str | None) -> TurnRequest:
+    def turn_request(self, messages: Sequence[Message], stop: Sequence[str] | str | None) -> TurnRequest:
         """Return the turn to run.
 
         Raises:
-            InvalidRequestError: A message or option that cannot be honored.
+            InvalidRequestError: An option that cannot be honored.
         """
         self.check()
         return TurnRequest(
-            messages=to_runtime_messages(messages),
+            messages=messages,
             tools=to_openai_tools(self._given.get("tools", ())),
             tool_choice=self._given.get("tool_choice"),
             parallel_tool_calls=self._given.get("parallel_tool_calls", True),

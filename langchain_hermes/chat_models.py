@@ -12,11 +12,13 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 
 from hermes_runtime.errors import InvalidRequestError
+from hermes_runtime.escapes import well_formed
 from hermes_runtime.turn import render
 from langchain_hermes._call import Call
 from langchain_hermes._chunks import TOKEN_USAGE, ChunkWriter, summed_usage
 from langchain_hermes._errors import langchain_errors, model_call
 from langchain_hermes._fields import HermesOptions
+from langchain_hermes._messages import to_runtime_messages
 from langchain_hermes._options import CallOptions
 from langchain_hermes._structured import (
     AnswerOrCallParser,
@@ -180,7 +182,7 @@ class ChatHermes(HermesOptions):
     ) -> tuple[Call, ChunkWriter]:
         with model_call():
             options = CallOptions(self, self._call_options(kwargs))
-            request = options.turn_request(messages, stop)
+            request = options.turn_request(to_runtime_messages(messages), stop)
         engine_options = self._engine_options(options["model"], options["max_retries"])
         # The server engine waits and tries again by itself, as the server asks it to.
         retries = 0 if self._is_remote else options["max_retries"] or 0
@@ -289,17 +291,19 @@ class ChatHermes(HermesOptions):
             return self.custom_get_token_ids(text)
         with model_call():
             tokenizer = self._load_engine().tokenizer
-        return list(tokenizer.encode(text, add_special_tokens=False))
+        return list(tokenizer.encode(well_formed(text), add_special_tokens=False))
 
     def get_num_tokens_from_messages(
         self, messages: Sequence[MessageLikeRepresentation], tools: Sequence[Tool] | None = None
     ) -> int:
         """Return the length of the very prompt that would be sent for these messages and tools.
 
-        The markup of turns and tools and the header of the answer are part of it. No messages count as 0.
+        The markup of turns and tools and the header of the answer are part of it. No messages count as 0. An image or
+        another medium of a user, which a call refuses, counts as the note that stands for it elsewhere.
         """
         if not messages:
             return 0
         with model_call():
-            request = CallOptions(self, {"tools": tools or ()}).turn_request(convert_to_messages(messages), stop=None)
+            conversation = to_runtime_messages(convert_to_messages(messages), omit_media=True)
+            request = CallOptions(self, {"tools": tools or ()}).turn_request(conversation, stop=None)
             return len(render(self._load_engine(), request).token_ids)

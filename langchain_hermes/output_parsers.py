@@ -16,7 +16,6 @@ from hermes_runtime.messages import InvalidToolCall, new_call_id
 from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, StreamParser
 from hermes_runtime.partial import PartialValue
 from langchain_hermes._chunks import PROBLEMS, EventChunks, finished
-from langchain_hermes._messages import TEXT_BLOCKS
 from langchain_hermes._objects import ObjectTarget, TextReader
 from langchain_hermes._reading import Piece, Reader, ReadingOutputParser
 from langchain_hermes._tools import to_openai_tools
@@ -24,7 +23,7 @@ from langchain_hermes._tools import to_openai_tools
 _WHY_IT_ENDED = ("finish_reason", "stop_reason", "stopReason", "done_reason", "finishReason")
 _TOO_LONG = frozenset(("length", "max_tokens", "max_output_tokens", "max_new_tokens", "model_length"))
 _THOUGHTS = "reasoning_content"
-
+_TEXT_BLOCKS = frozenset(("text", "text-plain", "input_text", "output_text"))
 
 # Blocks that repeat what a message says elsewhere, in `tool_calls` above all, or that mean nothing here.
 _TOLD_OTHERWISE = frozenset(
@@ -193,7 +192,7 @@ class _ToolsReader:
         if isinstance(block, str):
             return self._read(self._parser.feed(block))
         match block:
-            case {"type": kind, "text": str(text)} if kind in TEXT_BLOCKS:
+            case {"type": kind, "text": str(text)} if kind in _TEXT_BLOCKS:
                 return self._read(self._parser.feed(text))
             case {"type": "reasoning", "reasoning": str(text)}:
                 return self._read([ReasoningDelta(text)])

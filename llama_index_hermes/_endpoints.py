@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing, closing
 from contextvars import ContextVar
 from functools import wraps
@@ -67,11 +67,24 @@ async def _typed_astream(responses: AsyncGenerator[Any, None]) -> AsyncGenerator
                 yield response
 
 
+def _readable_twice(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Make a list of a generator of messages, which the events of the call would else use up."""
+    llm, *given = args
+    named = {"messages": _listed(kwargs["messages"])} if "messages" in kwargs else {}
+    return (llm, *map(_listed, given)), {**kwargs, **named}
+
+
+def _listed(messages: Any) -> Any:
+    is_one_pass = isinstance(messages, Iterable) and not isinstance(messages, Sequence | Mapping)
+    return list(messages) if is_one_pass else messages
+
+
 def _stopping(endpoint: _Endpoint) -> _Endpoint:
     # LlamaIndex's wrapper leaves the stream inside it to the garbage collector, and an event handler that keeps the
     # exception keeps that stream alive, running. So the turn is stopped from out here, by name.
     @wraps(endpoint)
     def call(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _readable_twice(args, kwargs)
         turns: list[RunningTurn] = []
         token = _OPENED.set(turns)
         try:
@@ -82,6 +95,7 @@ def _stopping(endpoint: _Endpoint) -> _Endpoint:
 
     @wraps(endpoint)
     async def acall(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _readable_twice(args, kwargs)
         turns: list[RunningTurn] = []
         token = _OPENED.set(turns)
         try:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
 from llama_index.core.base.llms.types import (
+    AudioBlock,
     CachePoint,
     ChatMessage,
     CitableBlock,
     CitationBlock,
     ContentBlock,
+    DocumentBlock,
+    ImageBlock,
     MessageRole,
     TextBlock,
     ThinkingBlock,
     ToolCallBlock,
+    VideoBlock,
 )
 from llama_index.core.llms.llm import ToolSelection
 
+from hermes_runtime.content import Speaker, result_text, said_beside, text_of
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.events import ToolCallDelta
 from hermes_runtime.messages import (
@@ -31,8 +36,8 @@ from hermes_runtime.messages import (
     ToolCall,
     ToolResult,
     User,
-    new_call_id,
 )
+from hermes_runtime.recorded_calls import recorded_calls
 
 INVALID_CALLS = "invalid_tool_calls"
 _LEGACY_CALLS = "tool_calls"
@@ -40,51 +45,46 @@ _ASSISTANT_ROLES = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODE
 _TOOL_ROLES = (MessageRole.TOOL, MessageRole.FUNCTION)
 
 
-def to_hermes(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
+def to_hermes(messages: Iterable[ChatMessage], *, omit_media: bool = False) -> tuple[Message, ...]:
     """Convert a conversation; nothing of it is changed.
 
+    Args:
+        messages: The conversation.
+        omit_media: Put a note in the place of a user's media, as where tokens are counted.
+
     Raises:
-        InvalidRequestError: An image or another block that is not text, or something that is no message.
+        InvalidRequestError: A user's image or other medium, or something that is no message.
     """
-    if isinstance(messages, str) or not isinstance(messages, Sequence):
+    if isinstance(messages, str | Mapping) or not isinstance(messages, Iterable):
         raise InvalidRequestError(f"messages must be a list of ChatMessage, got {type(messages).__name__}")
-    return tuple(_to_hermes(message) for message in messages)
+    return tuple(_to_hermes(message, omit_media=omit_media) for message in messages)
 
 
-def _to_hermes(message: ChatMessage) -> Message:
+def _to_hermes(message: ChatMessage, *, omit_media: bool) -> Message:
     if not isinstance(message, ChatMessage):
         raise InvalidRequestError(f"a message must be a ChatMessage, got {type(message).__name__}: {message!r}")
     if message.role in _ASSISTANT_ROLES:
-        calls, invalid = calls_of(message)
-        return Assistant(_text(message, (ToolCallBlock, ThinkingBlock)), calls, invalid)
-    text = _text(message)
+        text = _text(message, "assistant") or said_beside(message.additional_kwargs)
+        return Assistant(text, *calls_of(message))
     if message.role in _TOOL_ROLES:
         call_id, name = (message.additional_kwargs.get(key) for key in ("tool_call_id", "name"))
-        return ToolResult(str(call_id or ""), text, name)
-    return User(text) if message.role == MessageRole.USER else System(text)
+        return ToolResult(str(call_id or ""), result_text(list(_as_dicts(message.blocks))), name)
+    if message.role == MessageRole.USER:
+        return User(_text(message, "user", omit_media=omit_media))
+    return System(_text(message, "system", omit_media=omit_media))
 
 
 def calls_of(message: ChatMessage) -> tuple[tuple[ToolCall, ...], tuple[InvalidToolCall, ...]]:
     """Return the calls that a message makes, and those that must never run.
 
     Read from its `ToolCallBlock`s; where there is none, from the older `additional_kwargs["tool_calls"]`, as dicts or
-    as another vendor's objects. Arguments that are no JSON object make an invalid call, never an empty one.
+    as another vendor's objects, or from the still older `"function_call"`. Arguments that are no JSON object make an
+    invalid call, never an empty one.
     """
-    made = [
-        (block.tool_call_id, block.tool_name, block.tool_kwargs)
-        for block in message.blocks
-        if isinstance(block, ToolCallBlock)
-    ]
-    made = made or [_legacy_call(raw) for raw in message.additional_kwargs.get(_LEGACY_CALLS) or ()]
-    calls: list[ToolCall] = []
+    blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
+    calls, unread = recorded_calls(blocks, message.additional_kwargs, None)
     invalid = [InvalidToolCall(**raw) for raw in message.additional_kwargs.get(INVALID_CALLS) or ()]
-    for call_id, name, raw_arguments in made:
-        arguments, error = _arguments(raw_arguments)
-        if error:
-            invalid.append(InvalidToolCall(call_id or new_call_id(), name, str(raw_arguments), error))
-        else:
-            calls.append(ToolCall(call_id or new_call_id(), name, arguments))
-    return tuple(calls), tuple(invalid)
+    return calls, (*invalid, *unread)
 
 
 def tool_selections(message: ChatMessage) -> list[ToolSelection]:
@@ -165,55 +165,42 @@ def _unfinished(arguments: str) -> str:
     return arguments.rstrip("} \t\r\n") or "{"
 
 
-def _arguments(raw: Any) -> tuple[dict[str, Any], str]:
-    """Return (arguments, "") or ({}, error)."""
-    if isinstance(raw, str):
-        # Streams show calls while they are written, response by response: these are told apart at a glance.
-        if raw and not raw.rstrip().endswith("}"):
-            return {}, "truncated: the arguments are no complete JSON object"
-        try:
-            raw = json.loads(raw or "{}")
-        except (ValueError, RecursionError) as error:
-            return {}, f"malformed: {error}"
-    if not isinstance(raw, Mapping):
-        return {}, f"bad_arguments: a JSON object is needed, not {type(raw).__name__}"
-    return dict(raw), ""
-
-
-def _legacy_call(raw: Any) -> tuple[str | None, str, Any]:
-    call = _Fields(raw)
-    function = _Fields(call["function"] or raw)
-    name = function["name"] or function["tool_name"]
-    if not isinstance(name, str):
-        raise InvalidRequestError(f"a tool call in the history has no name: {raw!r}")
-    return call["id"] or call["tool_id"], name, function["arguments"] or function["tool_kwargs"] or {}
-
-
-class _Fields:
-    """Items of a dict or attributes of an object; None where absent."""
-
-    def __init__(self, source: Any) -> None:
-        self._source = source
-
-    def __getitem__(self, name: str) -> Any:
-        return self._source.get(name) if isinstance(self._source, Mapping) else getattr(self._source, name, None)
-
-
-def _text(message: ChatMessage, ignored: tuple[type, ...] = ()) -> str:
+def _text(message: ChatMessage, speaker: Speaker, *, omit_media: bool = False) -> str:
     """Join the text blocks, as `ChatMessage.content` does."""
-    return "\n".join(_block_texts(message.blocks, message.role, ignored))
+    return text_of(_as_dicts(message.blocks), speaker, between="\n", omit_media=omit_media)
 
 
-def _block_texts(blocks: Iterable[Any], role: MessageRole, ignored: tuple[type, ...]) -> Iterable[str]:
+def _as_dicts(blocks: Iterable[Any]) -> Iterator[Any]:
+    """Yield blocks in the form in which the runtime reads every vendor's."""
     for block in blocks:
-        if isinstance(block, TextBlock):
-            yield block.text
-        elif isinstance(block, CitableBlock):
-            yield from _block_texts(block.content, role, ignored)
-        elif isinstance(block, CitationBlock):
-            yield from _block_texts([block.cited_content], role, ignored)
-        elif not isinstance(block, (CachePoint, *ignored)):
-            raise InvalidRequestError(
-                f"a {role.value} message holds a {type(block).__name__}, and this model reads text only; "
-                "describe it in a TextBlock or leave it out"
-            )
+        match block:
+            case TextBlock():
+                yield block.text
+            case CitableBlock():
+                content = list(_as_dicts(block.content))
+                yield {"type": "search_result", "title": block.title, "source": block.source, "content": content}
+            case CitationBlock():
+                yield from _as_dicts([block.cited_content])
+            case ThinkingBlock():
+                yield {"type": "thinking", "thinking": block.content}
+            case ToolCallBlock():
+                yield {"type": "tool_call", "name": block.tool_name, "args": block.tool_kwargs}
+            case ImageBlock() | AudioBlock() | VideoBlock() | DocumentBlock():
+                yield _medium(block)
+            case CachePoint():
+                yield {"cachePoint": None}
+            case _:
+                yield block.model_dump()
+
+
+def _medium(block: ImageBlock | AudioBlock | VideoBlock | DocumentBlock) -> dict[str, Any]:
+    kind, place = block.block_type, block.url or block.path
+    data = getattr(block, "data" if kind == "document" else kind)
+    fields = {
+        # A stream is the caller's to read from; what it holds would not be shown anyway.
+        "base64": data if isinstance(data, bytes) else data and b"\0",
+        "url": place and str(place),
+        "mime_type": getattr(block, f"{kind}_mimetype", None),
+        "title": getattr(block, "title", None),
+    }
+    return {"type": kind, **{name: value for name, value in fields.items() if value}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -248,16 +248,20 @@ class HermesLLM(StructuredPrediction):
         """The model's own tokenizer as LlamaIndex wants one, for `set_global_tokenizer`; reads no weights."""
         return ModelTokenizer(self.model, self._find_tokenizer)
 
-    def count_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool | ToolLike] = ()) -> int:
-        """Return the exact length in tokens of the prompt that these messages and tools make; loads the model."""
-        return len(render(self._load(), self._chat_request(messages, {"tools": tools})).token_ids)
+    def count_tokens(self, messages: Iterable[ChatMessage], tools: Sequence[BaseTool | ToolLike] = ()) -> int:
+        """Return the exact length in tokens of the prompt that these messages and tools make; loads the model.
+
+        An image or another medium of a user, which a call refuses, counts as the note that stands for it elsewhere.
+        """
+        request = turn_request(to_hermes(messages, omit_media=True), self._turn_options, {"tools": tools})
+        return len(render(self._load(), request).token_ids)
 
     @chat_endpoint
-    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+    def chat(self, messages: Iterable[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation.
 
         Args:
-            messages: The conversation; never changed.
+            messages: The conversation, in any iterable; never changed.
             **kwargs: Any option of the class from `dialect` on but `max_retries`, and `tools`, `tool_choice`,
                 `tool_required`, `allow_parallel_tool_calls` (default True), `max_calls`; the form of an answer that is
                 no call: `response_format` (a pydantic class, a JSON Schema or an OpenAI-style dict), `regex` or
@@ -272,18 +276,18 @@ class HermesLLM(StructuredPrediction):
         return chat_response(self._turn(self._chat_request(messages, kwargs)), self.model)
 
     @chat_endpoint
-    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+    async def achat(self, messages: Iterable[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation; see `chat`. Cancelling the task stops the model."""
         turn = await asyncio.to_thread(self._turn, self._chat_request(messages, kwargs))
         return await achat_response(turn, self.model)
 
     @chat_endpoint
-    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+    def stream_chat(self, messages: Iterable[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Stream the answer of `chat`: cumulative messages, new text in `delta`, usage last; closing stops it."""
         return chat_responses(self._turn(self._chat_request(messages, kwargs)), self.model)
 
     @chat_endpoint
-    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+    async def astream_chat(self, messages: Iterable[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Stream the answer of `chat` in an event loop."""
         turn = await asyncio.to_thread(self._turn, self._chat_request(messages, kwargs))
         return achat_responses(turn, self.model)
@@ -374,7 +378,7 @@ class HermesLLM(StructuredPrediction):
     def _turn_options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in TURN_OPTIONS}
 
-    def _chat_request(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> TurnRequest:
+    def _chat_request(self, messages: Iterable[ChatMessage], options: dict[str, Any]) -> TurnRequest:
         return turn_request(to_hermes(messages), self._turn_options, self._call_options(options))
 
     def _turn(self, request: TurnRequest) -> RunningTurn:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from langchain_core.messages import (
     AIMessage,
@@ -13,6 +15,7 @@ from langchain_core.messages import (
 
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import Assistant, InvalidToolCall, System, ToolCall, ToolResult, User
+from langchain_hermes._chunks import PROBLEMS
 from langchain_hermes._messages import to_runtime_messages
 
 
@@ -47,11 +50,37 @@ def test_calls_and_invalid_calls_of_an_answer_are_kept():
     message = AIMessage(
         "",
         tool_calls=[{"name": "f", "args": {"x": 1}, "id": "a"}],
-        invalid_tool_calls=[{"name": "g", "args": '{"y', "id": "b", "error": "truncated: cut"}],
+        invalid_tool_calls=[{"name": "g", "args": '{"name": "g", "y', "id": "b", "error": "truncated: cut"}],
+        response_metadata={PROBLEMS: {"b": ["truncated: cut"]}},
     )
     assert _one(message) == Assistant(
-        "", (ToolCall("a", "f", {"x": 1}),), (InvalidToolCall("b", "g", '{"y', "truncated: cut"),)
+        "", (ToolCall("a", "f", {"x": 1}),), (InvalidToolCall("b", "g", '{"name": "g", "y', "truncated: cut"),)
     )
+
+
+def test_a_broken_call_of_another_class_keeps_its_tools_name():
+    broken = {"id": "b", "type": "function", "function": {"name": "g", "arguments": '{"y'}}
+    (invalid,) = _one(AIMessage("", additional_kwargs={"tool_calls": [broken]})).invalid_calls
+    assert (invalid.id, invalid.name, invalid.arguments) == ("b", "g", '{"arguments": "{\\"y", "name": "g"}')
+
+
+@pytest.mark.parametrize("nothing", [None, "", "null"])
+def test_a_call_of_another_class_without_arguments_has_none(nothing):
+    raw = {"id": "b", "type": "function", "function": {"name": "g", "arguments": nothing}}
+    assert _one(AIMessage("", additional_kwargs={"tool_calls": [raw]})).calls == (ToolCall("b", "g", {}),)
+
+
+def test_what_another_class_kept_beside_the_content_is_shown():
+    (call,) = _one(AIMessage("", additional_kwargs={"function_call": {"name": "f", "arguments": '{"x": 1}'}})).calls
+    assert (call.name, call.arguments) == ("f", {"x": 1})
+    assert _one(AIMessage("", additional_kwargs={"refusal": "No."})) == Assistant("No.")
+    assert _one(AIMessage("", additional_kwargs={"audio": {"transcript": "Hi."}})) == Assistant("Hi.")
+    assert _one(AIMessage([{"type": "refusal", "refusal": "No."}])) == Assistant("No.")
+
+
+def test_a_call_that_stands_in_the_content_alone_is_a_call():
+    said = AIMessage([{"type": "text", "text": "So."}, {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}}])
+    assert _one(said) == Assistant("So.", (ToolCall("a", "f", {"x": 1}),))
 
 
 def test_calls_without_id_get_one():
@@ -92,21 +121,50 @@ def test_anthropic_tool_results_come_out_of_the_persons_message():
     assert to_runtime_messages([HumanMessage(content[:1])]) == (ToolResult("a", "green"),)
 
 
-@pytest.mark.parametrize("role", [HumanMessage, AIMessage, SystemMessage, lambda c: ToolMessage(c, tool_call_id="a")])
-@pytest.mark.parametrize(
-    "block",
-    [
-        {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
-        {"type": "image", "base64": "AAAA", "mime_type": "image/png"},
-        {"type": "audio", "base64": "AAAA", "mime_type": "audio/wav"},
-        {"type": "video", "url": "https://example.org/a.mp4"},
-        {"type": "file", "base64": "AAAA", "mime_type": "application/pdf"},
-        {"no": "type"},
-    ],
-)
-def test_what_is_not_text_is_refused_by_its_type(role, block):
-    with pytest.raises(InvalidRequestError, match=repr(block.get("type"))):
-        to_runtime_messages([role([{"type": "text", "text": "Look:"}, block])])
+MEDIA = [
+    {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+    {"type": "image", "base64": "AAAA", "mime_type": "image/png"},
+    {"type": "audio", "base64": "AAAA", "mime_type": "audio/wav"},
+    {"type": "video", "url": "https://example.org/a.mp4"},
+    {"type": "file", "base64": "AAAA", "mime_type": "application/pdf"},
+]
+
+
+@pytest.mark.parametrize("role", [HumanMessage, SystemMessage, lambda content: ChatMessage(content, role="user")])
+@pytest.mark.parametrize("block", MEDIA)
+def test_media_of_a_person_are_refused_by_their_type(role, block):
+    message = role([{"type": "text", "text": "Look:"}, block])
+    with pytest.raises(InvalidRequestError, match=repr(block["type"])):
+        to_runtime_messages([message])
+    (counted,) = to_runtime_messages([message], omit_media=True)
+    assert "omitted: this model reads text only]" in counted.text
+
+
+@pytest.mark.parametrize("block", MEDIA)
+def test_media_of_tools_and_earlier_answers_become_a_note(block):
+    blocks = [{"type": "text", "text": "Look:"}, block]
+    said = [
+        AIMessage(blocks),
+        ChatMessage(blocks, role="assistant"),
+        ToolMessage(blocks, tool_call_id="a"),
+        FunctionMessage(name="f", content=blocks),
+        HumanMessage([{"type": "tool_result", "tool_use_id": "a", "content": blocks}]),
+    ]
+    for converted in to_runtime_messages(said):
+        text = converted.text if isinstance(converted, Assistant) else converted.content
+        assert text.startswith("Look:\n[")
+        assert "omitted: this model reads text only]" in text
+
+
+@pytest.mark.parametrize("role", [HumanMessage, SystemMessage, AIMessage])
+def test_bedrocks_blocks_are_read(role):
+    assert _one(role([{"text": "Be brief."}, {"cachePoint": {"type": "default"}}])).text == "Be brief."
+
+
+def test_rows_of_a_tool_that_look_like_blocks_are_shown_as_rows():
+    rows = [{"type": "file", "name": "a.txt"}, {"type": "file", "name": "b.txt"}]
+    assert json.loads(_one(ToolMessage(rows, tool_call_id="a")).content) == rows
+    assert json.loads(_one(ToolMessage([{"type": "json", "json": {"a": 1}}], tool_call_id="a")).content) == {"a": 1}
 
 
 def test_unknown_kinds_and_roles_are_refused():

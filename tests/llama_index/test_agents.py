@@ -20,8 +20,6 @@ from llama_index.core.selectors import PydanticSingleSelector
 from llama_index.core.tools import FunctionTool, ToolMetadata
 from pydantic import BaseModel
 
-from hermes_runtime.errors import InvalidRequestError
-
 
 def call(name, **arguments):
     return f"<tool_call>\n{ {'arguments': arguments, 'name': name} }\n</tool_call>"
@@ -141,15 +139,20 @@ async def test_first_tool_can_be_forced(scripted):
     assert engine.requests[1].constraint == free_engine.requests[1].constraint
 
 
-async def test_image_from_a_tool_is_refused_clearly(scripted):
-    llm, _ = scripted([call("photo")])
+async def test_an_agent_goes_on_after_a_tool_that_gives_an_image(scripted):
+    llm, engine = scripted([call("photo"), "Taken.", "Well."])
+    memory = ChatMemoryBuffer.from_defaults(llm=llm)
 
     def photo() -> list[ImageBlock]:
         """Take a photo."""
         return [ImageBlock(url="http://host/cat.png")]
 
-    with pytest.raises(InvalidRequestError, match="ImageBlock"):
-        await agent_of(llm, [photo]).run("Take a photo.")
+    agent = agent_of(llm, [photo])
+    assert str(await agent.run("Take a photo.", memory=memory)) == "Taken."
+    assert str(await agent.run("And?", memory=memory)) == "Well."
+    for prompt in engine.prompts[1:]:
+        assert "[image omitted: this model reads text only]" in prompt
+        assert "http://host/cat.png" in prompt
 
 
 async def test_memory_keeps_calls_and_goes_on(scripted):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from io import BytesIO
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +19,7 @@ from llama_index.core.base.llms.types import (
     TextBlock,
     ThinkingBlock,
     ToolCallBlock,
+    VideoBlock,
 )
 
 from hermes_runtime.errors import InvalidRequestError
@@ -84,25 +87,63 @@ def test_tool_result_of_several_blocks_joins_them():
 def test_cache_points_and_citable_text_are_read():
     cited = CitableBlock(title="t", source="s", content=[TextBlock(text="b")])
     point = CachePoint(cache_control=CacheControl(type="ephemeral"))
-    assert one(ChatMessage(blocks=[TextBlock(text="a"), point, cited])) == User("a\nb")
+    assert one(ChatMessage(blocks=[TextBlock(text="a"), point, TextBlock(text="c"), cited])) == User("a\nc\nt\ns\nb")
 
 
-@pytest.mark.parametrize(
-    "block",
-    [
-        ImageBlock(url="http://host/cat.png"),
-        AudioBlock(url="http://host/cat.wav"),
-        DocumentBlock(data=b"%PDF", document_mimetype="application/pdf"),
-        CitableBlock(title="t", source="s", content=[ImageBlock(url="http://host/cat.png")]),
-    ],
-)
-@pytest.mark.parametrize("role", ["user", "tool", "assistant"])
-def test_what_is_not_text_is_refused(role, block):
-    with pytest.raises(InvalidRequestError, match=rf"a {role} message holds a \w+Block.*text only"):
-        to_hermes([ChatMessage(role=role, blocks=[TextBlock(text="look"), block])])
+def test_a_document_in_text_is_read():
+    block = DocumentBlock(data=b"Bonjour", document_mimetype="text/plain", title="t.txt")
+    assert one(ChatMessage(blocks=[block])) == User("t.txt\nBonjour")
 
 
-@pytest.mark.parametrize("messages", ["Hello", None, ["Hello"], [{"role": "user", "content": "Hello"}]])
+MEDIA = [
+    (ImageBlock(url="http://host/cat.png"), "image", ' {"url": "http://host/cat.png"}'),
+    (ImageBlock(image=b"\x89PNG", image_mimetype="image/png"), "image", ""),
+    (ImageBlock(image=BytesIO(b"\x89PNG"), image_mimetype="image/png"), "image", ""),
+    (AudioBlock(audio=b"RIFF", format="wav"), "audio", ""),
+    (VideoBlock(url="http://host/cat.mp4"), "video", ' {"url": "http://host/cat.mp4"}'),
+    (DocumentBlock(data=b"%PDF", document_mimetype="application/pdf", title="a"), "document", ' {"title": "a"}'),
+]
+
+
+@pytest.mark.parametrize(("block", "kind", "described"), MEDIA)
+@pytest.mark.parametrize("role", ["user", "system"])
+def test_media_of_a_user_are_refused_and_counted_as_a_note(role, block, kind, described):
+    for shown in (block, CitableBlock(title="t", source="s", content=[block])) if kind == "image" else (block,):
+        message = ChatMessage(role=role, blocks=[TextBlock(text="look"), shown])
+        with pytest.raises(InvalidRequestError, match=rf"a {role} message holds content of type '{kind}'.*text only"):
+            to_hermes([message])
+        (counted,) = to_hermes([message], omit_media=True)
+        assert counted.text.endswith(f"[{kind} omitted: this model reads text only]{described}")
+
+
+@pytest.mark.parametrize(("block", "kind", "described"), MEDIA)
+def test_media_of_tools_and_earlier_answers_become_a_note(block, kind, described):
+    blocks = [TextBlock(text="look"), block]
+    note = f"look\n[{kind} omitted: this model reads text only]{described}"
+    assert one(ChatMessage(role="tool", blocks=blocks)).content == note
+    assert one(ChatMessage(role="assistant", blocks=blocks)).text == note
+
+
+def test_a_call_of_a_user_is_shown_and_a_thought_is_not():
+    message = ChatMessage(blocks=[ThinkingBlock(content="hm"), TextBlock(text="a"), CALL])
+    assert one(message) == User('a\n{"type": "tool_call", "name": "add", "args": {"a": 1}}')
+
+
+def test_what_an_older_answer_kept_beside_the_content_is_shown():
+    def said(**kept):
+        return one(ChatMessage(role="assistant", content=None, additional_kwargs=kept))
+
+    (call,) = said(function_call={"name": "add", "arguments": '{"a": 1}'}).calls
+    assert (call.name, call.arguments) == ("add", {"a": 1})
+    assert said(refusal="No.") == Assistant("No.")
+
+
+def test_any_iterable_of_messages_is_a_conversation():
+    messages = [ChatMessage("a"), ChatMessage("b")]
+    assert to_hermes(message for message in messages) == to_hermes(tuple(messages)) == (User("a"), User("b"))
+
+
+@pytest.mark.parametrize("messages", ["Hello", None, 3, {"a": 1}, ["Hello"], [{"role": "user", "content": "Hello"}]])
 def test_what_is_no_message_is_refused(messages):
     with pytest.raises(InvalidRequestError, match="ChatMessage"):
         to_hermes(messages)
@@ -113,12 +154,24 @@ def test_arguments_as_json_text_are_read():
     assert one(ChatMessage(role="assistant", blocks=[block])).calls == (ToolCall("c1", "add", {"a": 1}),)
 
 
-@pytest.mark.parametrize("text", ['{"a": ', "[1]", "null", "NaN!"])
+@pytest.mark.parametrize("text", ['{"a": ', "[1]", "3", "NaN!"])
 def test_arguments_that_are_no_object_make_an_invalid_call_never_an_empty_one(text):
     block = ToolCallBlock(tool_call_id="c1", tool_name="add", tool_kwargs=text)
     converted = one(ChatMessage(role="assistant", blocks=[block]))
     assert converted.calls == ()
-    assert [(call.id, call.arguments) for call in converted.invalid_calls] == [("c1", text)]
+    (invalid,) = converted.invalid_calls
+    assert (invalid.id, invalid.name, json.loads(invalid.arguments)["arguments"]) == ("c1", "add", text)
+
+
+@pytest.mark.parametrize("text", ["null", "", "{}"])
+def test_no_arguments_are_an_empty_object(text):
+    block = ToolCallBlock(tool_call_id="c1", tool_name="add", tool_kwargs=text)
+    assert one(ChatMessage(role="assistant", blocks=[block])).calls == (ToolCall("c1", "add", {}),)
+
+
+def test_arguments_that_were_encoded_twice_are_unwrapped():
+    block = ToolCallBlock(tool_call_id="c1", tool_name="add", tool_kwargs=json.dumps('{"a": 1}'))
+    assert one(ChatMessage(role="assistant", blocks=[block])).calls == (ToolCall("c1", "add", {"a": 1}),)
 
 
 def test_calls_without_an_id_get_one_each():
@@ -147,10 +200,10 @@ def test_blocks_win_over_older_calls():
     assert one(message).calls == (ToolCall("c1", "add", {"a": 1}),)
 
 
-def test_nameless_call_is_refused():
+def test_a_nameless_call_is_an_invalid_one():
     message = ChatMessage(role="assistant", additional_kwargs={"tool_calls": [{"id": "c1"}]})
-    with pytest.raises(InvalidRequestError, match="no name"):
-        to_hermes([message])
+    (invalid,) = one(message).invalid_calls
+    assert (invalid.id, invalid.name) == ("c1", None)
 
 
 def test_invalid_calls_survive_the_way_through_a_message():
