@@ -125,7 +125,7 @@ def _unfolded(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _meaning(name: str, value: Any, place: Place, *, is_remote: bool) -> Mapping[str, Any]:
     option = HOSTED_OPTIONS.get(name)
-    if name in place.takes or (name in place.elsewhere and option is None):
+    if name in place.takes or name in place.elsewhere:
         meant = {} if value is None else _OWN_FORMS.get(name, lambda value: {name: value})(value)
     elif option is None:
         raise InvalidRequestError(_unknown(name, place))

@@ -16,7 +16,7 @@ from hermes_runtime.hosted_options import names_server
 from hermes_runtime.option_fields import OptionFields
 from langchain_hermes._chunks import PROVIDER
 from langchain_hermes._errors import made
-from langchain_hermes._options import OF_CALLS, CallOptions
+from langchain_hermes._options import BESIDE_OPTIONS, OF_CALLS, CallOptions
 from langchain_hermes._profile import profile_of
 from langchain_hermes._version import __version__
 
@@ -94,6 +94,11 @@ class HermesOptions(OptionFields, BaseChatModel):
         def __setattr__(self, name: str, value: Any) -> None:
             with made():
                 super().__setattr__(name, value)
+
+    def _call_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        beside = {name: value for name, value in given.items() if name in BESIDE_OPTIONS}
+        options = {name: value for name, value in given.items() if name not in BESIDE_OPTIONS}
+        return {**super()._call_options(options), **beside}
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:

@@ -40,8 +40,10 @@ _OF_FORM = frozenset(("regex", "choices"))
 _OF_CHAINS = frozenset(("allow_unmet",))
 # LangChain's own, consumed before or beside the model: which way to stream, and what tracers are told.
 _OF_LANGCHAIN = frozenset(("stream", "ls_structured_output_format", "structured_output_format"))
-OF_CALLS = _PER_CALL | _OF_TOOLS | _OF_FORM | _OF_CHAINS | _OF_LANGCHAIN
+OF_CALLS = _PER_CALL | _OF_TOOLS | _OF_FORM
 """The options that a call takes."""
+BESIDE_OPTIONS = _OF_CHAINS | _OF_LANGCHAIN
+"""What calls have beside the options."""
 
 
 class CallOptions:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from langchain.chat_models import init_chat_model
 from langchain_core.messages import AIMessageChunk
+from langchain_core.output_parsers.openai_functions import JsonOutputFunctionsParser
 from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel, Field
 
@@ -252,6 +253,7 @@ def test_a_function_is_called_where_parsers_of_its_time_look(scripted):
     message = llm.invoke("Hi", **options)
     called = message.additional_kwargs["function_call"]
     assert (called["name"], json.loads(called["arguments"]), message.tool_calls) == ("add", {"a": 1}, [])
+    assert JsonOutputFunctionsParser().invoke(message) == {"a": 1}
     chunks = list(llm.stream("Hi", **options))
     assert sum(chunks[1:], chunks[0]).additional_kwargs == message.additional_kwargs
     assert all(isinstance(chunk, AIMessageChunk) and not chunk.tool_call_chunks for chunk in chunks)
