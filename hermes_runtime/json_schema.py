@@ -273,35 +273,6 @@ def target(root: Any, pointer: str) -> Any:
     return node
 
 
-def is_recursive(schema: Mapping[str, Any]) -> bool:
-    """Whether a definition of a schema contains itself, at whatever depth."""
-    definitions = schema.get("$defs", {})
-    uses = {
-        name: {node["$ref"].rpartition("/")[2] for node in nodes(definition) if isinstance(node.get("$ref"), str)}
-        for name, definition in definitions.items()
-    }
-    for name, reached in uses.items():
-        found, ahead = set[str](), list(reached)
-        while ahead:
-            if (other := ahead.pop()) not in found:
-                found.add(other)
-                ahead += uses.get(other, ())
-        if name in found:
-            return True
-    return False
-
-
-def with_plain_root(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema whose root is a reference, as of pydantic's recursive classes, with the definition in its place.
-
-    Whoever looks for `properties` finds them there.
-    """
-    reference = schema.get("$ref")
-    if not isinstance(reference, str) or not isinstance(definition := target(schema, reference), dict):
-        return schema
-    return {**definition, **{key: value for key, value in schema.items() if key != "$ref"}}
-
-
 def closed(node: Any, references: References) -> Any:
     """Copy a modern schema with every object closed that lists its properties and may be."""
     if not isinstance(node, dict):
@@ -370,13 +341,13 @@ def _literals(node: Mapping[str, Any]) -> set[str]:
     return set(values) if all(isinstance(value, str) for value in values) else set()
 
 
-def mapped(node: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
-    """Copy a subschema with every direct subschema changed."""
+def mapped(node: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Copy a subschema with every direct subschema changed; a keyword of the wrong form is left as it is."""
     copy = dict(node)
     for key, value in node.items():
-        if key in _MAPS:
+        if key in _MAPS and isinstance(value, Mapping):
             copy[key] = {name: change(child) for name, child in value.items()}
-        elif key in _LISTS:
+        elif isinstance(value, list) and (key in _LISTS or key in _SINGLE):
             copy[key] = [change(child) for child in value]
         elif key in _SINGLE:
             copy[key] = change(value)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from hermes_runtime.errors import InvalidRequestError, ToolChoiceError
+from hermes_runtime.schema_edits import without_null_keywords
 
 EMPTY_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
@@ -24,7 +25,7 @@ class ToolSpec:
     Attributes:
         name: Non-empty name, exactly as the model must write it.
         description: Free text; may be empty.
-        parameters: JSON Schema of the arguments object.
+        parameters: JSON Schema of the arguments object; keywords that are null are left out.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ToolSpec:
             raise InvalidRequestError(
                 f"tool {self.name!r}: parameters must be a JSON Schema object, got {type(self.parameters).__name__}"
             )
+        object.__setattr__(self, "parameters", without_null_keywords(self.parameters))
 
     @classmethod
     def coerce(cls, tool: ToolLike) -> ToolSpec:

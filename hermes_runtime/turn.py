@@ -38,6 +38,7 @@ from hermes_runtime.parser import Event, StreamParser
 from hermes_runtime.plain_text import TextReader, VerbatimReader
 from hermes_runtime.prompt import Prompt, build_prompt
 from hermes_runtime.replay import ReplayMap
+from hermes_runtime.schema_edits import without_null_keywords
 from hermes_runtime.validation import check_schema
 
 __all__ = [
@@ -62,7 +63,8 @@ class TurnRequest:
         tool_choice: Which calls may or must be made; see `ToolChoice.coerce`.
         parallel_tool_calls: Whether one turn may make several calls.
         max_calls: Upper bound on the calls of the turn.
-        schema: JSON Schema that the final answer follows; an empty one means any JSON object.
+        schema: JSON Schema that the final answer follows; an empty one means any JSON object. Keywords that are null
+            are left out.
         regex: Regular expression that the final answer matches as a whole (Rust `regex` syntax); only a grammar in
             Lark keeps it.
         choices: The final answer is one of these strings.
@@ -100,6 +102,9 @@ class TurnRequest:
     logprobs: int | None = None
     max_repairs: int = 0
     allow_unmet: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schema", without_null_keywords(self.schema))
 
 
 def asked_logprobs(logprobs: bool | None, top_logprobs: int | None) -> int | None:

@@ -1,8 +1,9 @@
-"""Chains that end in an object instead of a message."""
+"""Chains that end in a value instead of a message."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any, Literal
 
 from langchain_core.exceptions import OutputParserException
@@ -10,27 +11,30 @@ from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap
 from langchain_core.runnables.utils import AddableDict
+from langchain_core.utils.function_calling import convert_to_json_schema
+from langchain_core.utils.pydantic import is_basemodel_subclass
+from typing_extensions import is_typeddict
 
 from langchain_hermes._objects import CallReader, TextOrCallReader
 from langchain_hermes._reading import Reader
-from langchain_hermes._tools import Schema, json_schema_of
+from langchain_hermes._tools import Schema, answer_type
 from langchain_hermes.output_parsers import HermesJsonOutputParser
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
 
 class CallArgumentsParser(HermesJsonOutputParser):
-    """Reads the object in the arguments of a message's first call."""
+    """Reads the value in the arguments of a message's first call."""
 
     def _reader(self) -> Reader[Any]:
-        return CallReader(self._object_target)
+        return CallReader(self._target_type)
 
 
 class AnswerOrCallParser(HermesJsonOutputParser):
     """Reads the object in a message's text; None where the message calls tools."""
 
     def _reader(self) -> Reader[Any]:
-        return TextOrCallReader(self._object_target)
+        return TextOrCallReader(self._target_type)
 
 
 def response_format_of(schema: Schema | None, *, strict: bool | None) -> dict[str, Any]:
@@ -39,19 +43,22 @@ def response_format_of(schema: Schema | None, *, strict: bool | None) -> dict[st
     Raises:
         SchemaError: No JSON Schema can be read from it.
     """
-    if schema is None:
+    target = answer_type(schema)
+    if not target.schema:
         return {"type": "json_object"}
-    described = json_schema_of(schema)
-    name = described.get("title", "answer")
     given = {} if strict is None else {"strict": strict}
-    return {"type": "json_schema", "json_schema": {"name": name, "schema": described, **given}}
+    return {"type": "json_schema", "json_schema": {"name": target.name, "schema": target.schema, **given}}
 
 
 def tracing_format(schema: Schema | None, method: Method) -> dict[str, Any]:
     """Return what tracers are told of the wanted form, as a keyword of `bind`."""
     if schema is None:
         return {}
-    shown = dict(schema) if isinstance(schema, Mapping) else schema
+    target = answer_type(schema)
+    shown = {**(target.schema or {}), "title": target.name}  # by the title LangChain knows a schema
+    if is_typeddict(schema) or (isinstance(schema, type) and is_basemodel_subclass(schema)):
+        with suppress(Exception):  # its own form of these classes; it has none of those that contain themselves
+            shown = convert_to_json_schema(schema)
     return {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": shown}}
 
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.tools import BaseTool
 from langchain_core.tools.base import create_schema_from_function
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.function_calling import convert_to_openai_function, convert_to_openai_tool
 from pydantic import BaseModel
 
-from hermes_runtime.errors import InvalidRequestError, SchemaError
-from hermes_runtime.json_schema import is_recursive, with_plain_root
+from hermes_runtime.answer_type import AnswerType, is_text, refused
+from hermes_runtime.errors import HermesError, InvalidRequestError
 from hermes_runtime.messages import EMPTY_PARAMETERS, ToolChoice, ToolChoiceLike, ToolSpec
+from hermes_runtime.schema_edits import is_recursive, with_plain_root, without_null_keywords
 
 Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool | ToolSpec
-Schema = Mapping[str, Any] | type
+# Whatever `answer_type` takes: type checkers have no word for `A | B` and the other forms of `typing`.
+Schema = Any
 
-# None of these stands at the top of an OpenAI function dict, and one of them at the top of every schema worth the name.
-_JSON_SCHEMA_KEYWORDS = frozenset(("type", "properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"))
+_OF_OTHER_VENDORS = frozenset(("input_schema", "toolSpec"))
+# Where dicts of tools hold others.
+_FRAMES = frozenset(("function", "parameters", "input_schema", "toolSpec", "inputSchema", "json"))
 
 
 def to_openai_tools(tools: Sequence[Tool], *, strict: bool | None = None) -> list[dict[str, Any]]:
@@ -36,17 +40,34 @@ def _to_openai_tool(tool: Tool, *, strict: bool | None) -> dict[str, Any]:
     if isinstance(tool, ToolSpec):
         tool = tool.as_openai()
     if isinstance(tool, Mapping):
-        tool = _function(tool)
+        tool = _function(_without_nulls(tool))
     try:
-        converted = convert_to_openai_tool(tool, strict=strict)
-    except (TypeError, ValueError) as error:
+        return _converted(tool, strict)
+    except HermesError:
+        raise
+    except Exception as error:  # whatever the code and the annotations of a tool raise
         raise InvalidRequestError(f"{tool!r} cannot be shown to the model as a tool: {error}") from error
+
+
+def _converted(tool: Any, strict: bool | None) -> dict[str, Any]:
+    converted = convert_to_openai_tool(tool)
     if "function" not in converted:
         raise _no_function(converted)
+    function = {"parameters": EMPTY_PARAMETERS, **_without_nulls(converted["function"])}
     if (recursive := _recursive_schema(tool)) is not None:
-        converted["function"]["parameters"] = recursive
-    ToolSpec.coerce(converted)
-    return converted
+        function["parameters"] = recursive
+    if strict is not None and "strict" not in function:
+        function = convert_to_openai_function(function, strict=strict)
+    ToolSpec.coerce(function)
+    return {**converted, "function": function}
+
+
+def _without_nulls(tool: Mapping[str, Any]) -> dict[str, Any]:
+    said = without_null_keywords(tool)
+    return {
+        key: _without_nulls(value) if key in _FRAMES and isinstance(value, Mapping) else value
+        for key, value in said.items()
+    }
 
 
 def _recursive_schema(described: Any) -> dict[str, Any] | None:
@@ -98,44 +119,28 @@ def check_tool_choice(choice: ToolChoiceLike, tools: Sequence[Mapping[str, Any]]
     ToolChoice.coerce(choice, [ToolSpec.coerce(tool) for tool in tools])
 
 
-def response_schema(response_format: Schema | None) -> dict[str, Any] | None:
+def answer_type(schema: Schema) -> AnswerType:
+    """Return what an answer must be: whatever `AnswerType.of` takes, and whatever is a tool.
+
+    Raises:
+        SchemaError: None of these.
+    """
+    is_tool = isinstance(schema, BaseTool | ToolSpec) or inspect.isroutine(schema)
+    if is_tool or (isinstance(schema, Mapping) and schema.keys() & _OF_OTHER_VENDORS):
+        try:
+            schema = _to_openai_tool(schema, strict=None)
+        except InvalidRequestError as error:
+            raise refused(schema, error) from error
+    return AnswerType.of(schema)
+
+
+def response_schema(response_format: Schema) -> Mapping[str, Any] | None:
     """Return the JSON Schema that the answer must follow; `{}` for any JSON object, None for plain text.
 
     Args:
-        response_format: OpenAI's `json_schema`, `json_object` and `text` dicts, or whatever `json_schema_of` takes.
+        response_format: OpenAI's `{"type": "text"}`, or whatever `answer_type` takes.
 
     Raises:
         SchemaError: None of these.
     """
-    if response_format is None:
-        return None
-    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return {}
-    if isinstance(response_format, Mapping) and kind == "json_schema":
-        # The Responses API has no inner dict.
-        described = response_format.get("json_schema", response_format)
-        if not isinstance(described, Mapping) or not isinstance(described.get("schema"), Mapping):
-            raise SchemaError(f"response_format of type 'json_schema' needs a schema, got {dict(response_format)!r}")
-        return dict(described["schema"])
-    return json_schema_of(response_format)
-
-
-def json_schema_of(schema: Schema) -> dict[str, Any]:
-    """Return the JSON Schema of a pydantic class, a TypedDict, an OpenAI function dict or a JSON Schema.
-
-    Raises:
-        SchemaError: None of these.
-    """
-    if isinstance(schema, Mapping):
-        if _JSON_SCHEMA_KEYWORDS & schema.keys() and "function" not in schema:
-            return dict(schema)
-        schema = dict(schema)
-    if (recursive := _recursive_schema(schema)) is not None:
-        return recursive
-    try:
-        return convert_to_json_schema(schema)
-    except (TypeError, ValueError) as error:
-        raise SchemaError(f"no JSON Schema can be read from {schema!r}: {error}") from error
+    return None if is_text(response_format) else answer_type(response_format).schema

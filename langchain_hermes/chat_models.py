@@ -28,7 +28,7 @@ from langchain_hermes._structured import (
     structured_chain,
     tracing_format,
 )
-from langchain_hermes._tools import Schema, Tool, check_tool_choice, response_schema, to_openai_tools
+from langchain_hermes._tools import Schema, Tool, answer_type, check_tool_choice, response_schema, to_openai_tools
 from langchain_hermes.output_parsers import HermesJsonOutputParser
 
 
@@ -210,7 +210,8 @@ class ChatHermes(HermesOptions):
                 one of them.
             strict: True refuses arguments that a schema does not list; a constrained call always follows its schema.
             parallel_tool_calls: False means at most one call in a turn.
-            response_format: What a final answer must look like: a call *or* an answer of this form.
+            response_format: What a final answer must look like: a call *or* an answer of this form. Any schema that
+                `with_structured_output` takes.
             **kwargs: Further options of the calls, such as `temperature`; `max_calls` bounds the calls of a turn, and
                 `regex` or `choices` give the form of an answer that is no call.
 
@@ -223,7 +224,8 @@ class ChatHermes(HermesOptions):
             converted = to_openai_tools(tools, strict=strict)
             check_tool_choice(tool_choice, converted)
             response_schema(response_format)
-            if isinstance(response_format, type):  # by its content: a cache knows a class by its name alone
+            # By its content: a cache knows a class by its name alone.
+            if response_format is not None and not isinstance(response_format, Mapping):
                 response_format = response_format_of(response_format, strict=strict)
         options = {
             "tool_choice": tool_choice,
@@ -243,19 +245,22 @@ class ChatHermes(HermesOptions):
         tools: Sequence[Tool] | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Make answers objects of a schema.
+        """Make answers values of a schema.
 
         Args:
-            schema: A pydantic class, TypedDict, JSON Schema or OpenAI function dict.
+            schema: A type: a pydantic class, TypedDict, dataclass or Enum, `list[A]`, `A | B`, `Literal[...]` and the
+                like. Or a JSON Schema, an OpenAI function dict, OpenAI's whole `response_format`, or a tool.
             method: `"json_schema"`: the answer is JSON of the schema. `"function_calling"`: the arguments of one forced
-                call are. `"json_mode"`: as `"json_schema"`; the schema may be left out, and any JSON object is taken.
+                call are; what is no object is their one member, `value`. `"json_mode"`: as `"json_schema"`; the schema
+                may be left out, and any JSON object is taken.
             include_raw: Return a dict of `raw` (the message), `parsed` and `parsing_error` instead of raising.
             strict: As in `bind_tools`.
             tools: Tools that the model may call instead, with `method="json_schema"`; there is no object then: None.
             **kwargs: Further options of the calls, such as `temperature`; here they win over what the method sets.
 
         Returns:
-            A runnable that ends in an instance of a pydantic class, else in a dict; it streams partial dicts.
+            A runnable that ends in the value: an instance of the class, a list of them, a member of the Enum; a dict
+            for a TypedDict or a JSON Schema. It streams objects and lists while they grow.
 
         Raises:
             HermesInvalidRequestError: An unknown method or option, or no schema where one is needed.
@@ -275,14 +280,14 @@ class ChatHermes(HermesOptions):
                 model = self.bind(response_format=response_format_of(schema, strict=strict), **offered, **options)
                 parser = (AnswerOrCallParser if converted else HermesJsonOutputParser)(schema=schema)
                 return structured_chain(model, parser, include_raw=include_raw)
-            if method != "function_calling" or schema is None:
+            if method != "function_calling":
                 raise InvalidRequestError(f"unknown method {method!r}; use json_schema, function_calling or json_mode")
             if tools:
                 raise InvalidRequestError("tools beside the schema's need method='json_schema'")
-            tool_name = to_openai_tools([schema])[0]["function"]["name"]
+            tool = answer_type(schema).tool
             # The parser sees that a call is missing, and reports it as it does all else.
-            forced = {"tool_choice": tool_name, "parallel_tool_calls": False, "allow_unmet": True, **options}
-            bound = self.bind_tools([schema], strict=strict, **forced)
+            forced = {"tool_choice": tool.name, "parallel_tool_calls": False, "allow_unmet": True, **options}
+            bound = self.bind_tools([tool.as_openai()["function"]], strict=strict, **forced)
             return structured_chain(bound, CallArgumentsParser(schema=schema), include_raw=include_raw)
 
     def get_token_ids(self, text: str) -> list[int]:

@@ -11,14 +11,15 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from pydantic import Field, field_validator
 
+from hermes_runtime.answer_type import AnswerType
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.messages import InvalidToolCall, new_call_id
 from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, StreamParser
 from hermes_runtime.partial import PartialValue
 from langchain_hermes._chunks import PROBLEMS, EventChunks, finished
-from langchain_hermes._objects import ObjectTarget, TextReader
+from langchain_hermes._objects import TextReader
 from langchain_hermes._reading import Piece, Reader, ReadingOutputParser
-from langchain_hermes._tools import to_openai_tools
+from langchain_hermes._tools import answer_type, to_openai_tools
 
 _WHY_IT_ENDED = ("finish_reason", "stop_reason", "stopReason", "done_reason", "finishReason")
 _TOO_LONG = frozenset(("length", "max_tokens", "max_output_tokens", "max_new_tokens", "model_length"))
@@ -97,18 +98,20 @@ class HermesToolsOutputParser(ReadingOutputParser[AIMessage]):
 
 
 class HermesJsonOutputParser(ReadingOutputParser[Any]):
-    """Reads the object in an answer that should be one: JSON, in Python's spelling too, in a fence, after reasoning.
+    """Reads the value in an answer that should be one: JSON, in Python's spelling too, in a fence, after reasoning.
 
-    Nothing that was cut off is completed. On streams, what is there of the object comes out as it grows, and last the
-    whole, checked object. Instances of a pydantic class come out as soon as the class accepts them.
+    Nothing that was cut off is completed. On streams, what is there of an object or a list comes out as it grows, and
+    last the whole, checked value. Instances of a class come out as soon as the class accepts them, a list without the
+    item that its class does not accept yet. The last part may still grow, and become another member of a union.
 
     Args:
-        schema: A pydantic class (of version 1 or 2), TypedDict, JSON Schema or OpenAI function dict; None takes any
-            JSON value. Objects become instances of a pydantic class, else they are dicts.
+        schema: What the value must be, in any form that `ChatHermes.with_structured_output` takes; None takes any JSON
+            value. Types give their own values, such as an instance, a list of them or a member of an Enum; of a JSON
+            Schema, and of a function's, values are plain JSON.
 
     Raises:
         HermesSchemaError: On construction: no JSON Schema can be read from `schema`.
-        OutputParserException: When reading: there is no object, or none that follows the schema.
+        OutputParserException: When reading: there is no value, or none that follows the schema.
     """
 
     target: Any = Field(default=None, alias="schema")
@@ -116,13 +119,14 @@ class HermesJsonOutputParser(ReadingOutputParser[Any]):
     @field_validator("target", mode="after")
     @classmethod
     def _check_target(cls, target: Any) -> Any:
-        ObjectTarget.of(target)
+        answer_type(target)
         return target
 
     @property
     def OutputType(self) -> Any:  # noqa: N802 - LangChain's name
         """What comes out."""
-        return self._object_target.model or Any
+        adapter = self._target_type.adapter
+        return Any if adapter is None else adapter._type  # noqa: SLF001
 
     @property
     def _type(self) -> str:
@@ -130,14 +134,14 @@ class HermesJsonOutputParser(ReadingOutputParser[Any]):
 
     def get_format_instructions(self) -> str:
         """Return the words by which Hermes models were trained to be asked for JSON."""
-        return resolve_dialect("card").schema_prompt(self._object_target.schema or {})
+        return resolve_dialect("card").schema_prompt(self._target_type.schema or {})
 
     @cached_property
-    def _object_target(self) -> ObjectTarget:
-        return ObjectTarget.of(self.target)
+    def _target_type(self) -> AnswerType:
+        return answer_type(self.target)
 
     def _reader(self) -> Reader[Any]:
-        return TextReader(self._object_target)
+        return TextReader(self._target_type)
 
     def _whole(self, parts: list[Any]) -> Any:
         return parts[-1] if parts else None

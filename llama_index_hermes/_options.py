@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from pydantic import BaseModel
-
+from hermes_runtime.answer_type import response_schema
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import GenerationRequest, SamplingParams
-from hermes_runtime.errors import SchemaError
 from hermes_runtime.grammar import MAX_CALLS
 from hermes_runtime.messages import Message
 from hermes_runtime.option_values import stop_strings
@@ -102,32 +99,3 @@ def generation_options(given: Mapping[str, Any]) -> GenerationRequest:
         timeout=given["timeout"],
         logprobs=asked_logprobs(given["logprobs"], given["top_logprobs"]),
     )
-
-
-def response_schema(response_format: Any) -> Mapping[str, Any] | None:
-    """Return the JSON Schema that a response format asks for; an empty one means any JSON object.
-
-    Args:
-        response_format: A pydantic class, a JSON Schema, or one of OpenAI's forms: `{"type": "text"}`,
-            `{"type": "json_object"}`, `{"type": "json_schema", "json_schema": {"schema": ...}}`.
-
-    Raises:
-        SchemaError: None of these.
-    """
-    if inspect.isclass(response_format) and issubclass(response_format, BaseModel):
-        return response_format.model_json_schema()
-    if response_format is None:
-        return None
-    if not isinstance(response_format, Mapping):
-        raise SchemaError(f"response_format must be a pydantic class or a dict, got {type(response_format).__name__}")
-    kind = response_format.get("type")
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return {}
-    if kind != "json_schema":
-        return response_format
-    schema = (response_format.get("json_schema") or {}).get("schema")
-    if not isinstance(schema, Mapping):
-        raise SchemaError("response_format of type 'json_schema' needs a schema under json_schema.schema")
-    return schema

@@ -7,8 +7,8 @@ from typing import Any
 
 from llama_index.core.tools.types import BaseTool
 
-from hermes_runtime.json_schema import with_plain_root
 from hermes_runtime.messages import ToolChoice, ToolChoiceLike, ToolLike, ToolSpec, coerce_tools
+from hermes_runtime.schema_edits import with_plain_root
 
 
 def tool_specs(tools: Sequence[BaseTool | ToolLike]) -> tuple[ToolSpec, ...]:

@@ -9,14 +9,14 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools.types import BaseTool
 from llama_index.core.types import BaseOutputParser
-from pydantic import BaseModel
 
+from hermes_runtime.answer_type import AnswerType
 from hermes_runtime.dialects import Dialect, resolve_dialect
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import ToolLike
 from hermes_runtime.parser import parse_completion
 from llama_index_hermes._messages import assistant_message, tool_selections
-from llama_index_hermes._structured import parse_object
+from llama_index_hermes._structured import parse_value_of
 from llama_index_hermes._tools import tool_specs
 
 
@@ -28,11 +28,11 @@ class HermesOutputParser(BaseOutputParser):
 
     Args:
         tools: What may be called.
-        output_cls: The pydantic class of JSON mode.
+        output_cls: The pydantic class of JSON mode, or another type such as `list[A]`.
         dialect: How `format` tells the model of either; see `hermes_runtime.DIALECTS`.
 
     Raises:
-        InvalidRequestError: Both tools and a class are given, or a tool or the dialect is unusable.
+        InvalidRequestError: Both tools and a class are given, or a tool, the class or the dialect is unusable.
 
     Example:
         >>> parser = HermesOutputParser()
@@ -44,7 +44,7 @@ class HermesOutputParser(BaseOutputParser):
     def __init__(
         self,
         tools: Sequence[BaseTool | ToolLike] = (),
-        output_cls: type[BaseModel] | None = None,
+        output_cls: Any = None,
         *,
         dialect: str | Dialect = "card",
     ) -> None:
@@ -53,7 +53,7 @@ class HermesOutputParser(BaseOutputParser):
                 "an answer is read either for tool calls or as an object; give tools or output_cls"
             )
         self._tools = tool_specs(tools)
-        self._output_cls = output_cls
+        self._target = None if output_cls is None else AnswerType.of(output_cls)
         self._dialect = resolve_dialect(dialect)
 
     def parse(self, output: str) -> Any:
@@ -63,8 +63,8 @@ class HermesOutputParser(BaseOutputParser):
             StructuredOutputError: The text holds no object of `output_cls`. A text read for calls never raises: what is
                 malformed stands in `additional_kwargs["invalid_tool_calls"]`.
         """
-        if self._output_cls is not None:
-            return parse_object(output, self._output_cls)
+        if self._target is not None:
+            return parse_value_of(output, self._target)
         return self._message(output)
 
     def tool_selections(self, output: str) -> list[ToolSelection]:
@@ -73,8 +73,8 @@ class HermesOutputParser(BaseOutputParser):
 
     def format(self, query: str) -> str:
         """Put what the model has to know of the tools or the schema before a prompt, in the words it was trained on."""
-        if self._output_cls is not None:
-            return f"{self._dialect.schema_prompt(self._output_cls.model_json_schema())}\n\n{query}"
+        if self._target is not None:
+            return f"{self._dialect.schema_prompt(self._target.schema or {})}\n\n{query}"
         return f"{self._dialect.tools_prompt(self._tools)}\n\n{query}" if self._tools else query
 
     def _message(self, output: str) -> ChatMessage:

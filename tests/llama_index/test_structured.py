@@ -225,7 +225,7 @@ def test_json_object_and_text_formats(scripted):
     assert engine.requests[1] == engine.requests[2]
 
 
-@pytest.mark.parametrize("response_format", ["json", {"type": "json_schema"}, {"type": "objekt"}, int])
+@pytest.mark.parametrize("response_format", ["json", {"type": "json_schema"}, {"type": "objekt"}, 3])
 def test_response_format_that_is_none_is_refused(response_format, scripted):
     llm, _ = scripted([])
     with pytest.raises(SchemaError):

@@ -22,6 +22,7 @@ PRINTED = [
     ["get_weather", "Lisbon", "21 degrees"],
     ["add", "19", "23"],
     ["Anna", "31"],
+    ["Color."],
     ["total_tokens"],
     ["8192"],
     ["add"],
