@@ -11,11 +11,16 @@ from operator import add
 from typing import Any
 
 from langchain.agents import create_agent
+from langchain.agents.middleware import ModelRetryMiddleware
 from langchain.agents.structured_output import ProviderStrategy
 from langchain_core.caches import InMemoryCache
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage, message_chunk_to_message
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
+from langgraph.graph import MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel
 
 from benchmarks.peers.langchain_contenders import CITIES, WINDOW_CHARACTERS, Contender
@@ -24,6 +29,7 @@ GREETING = "Hello!"
 ONE = f"What is the weather in {CITIES[0]}?"
 TWO = f"What is the weather in {CITIES[0]} and {CITIES[1]}?"
 ABOUT_ANNA = "The name is Anna and the age is 31."
+PARSE_FAILURES = (ValueError, TypeError, KeyError)
 Check = Callable[[Contender], bool | None]
 CHECKS: list[tuple[str, Check]] = []
 
@@ -233,6 +239,56 @@ def _(contender: Contender) -> bool:
     except ContextOverflowError:
         return True
     return False
+
+
+def _passes(run: Callable[[], Any]) -> bool:
+    """Tell whether what a model raises comes out of whatever waits for text that does not parse."""
+    try:
+        run()
+    except Exception as error:  # noqa: BLE001 - each class has its own
+        return not isinstance(error, PARSE_FAILURES)
+    return False
+
+
+@row("A request that failed is not tried again by a retry on `ValueError`")
+def _(contender: Contender) -> bool:
+    asked: list[Any] = []
+    model = RunnableLambda(asked.append) | (lambda _: GREETING) | contender.make_failing()
+    retried = model.with_retry(
+        retry_if_exception_type=PARSE_FAILURES, stop_after_attempt=3, wait_exponential_jitter=False
+    )
+    return _passes(lambda: retried.invoke(GREETING)) and len(asked) == 1
+
+
+@row("... nor answered by a fallback for `ValueError`")
+def _(contender: Contender) -> bool:
+    model = contender.make_failing().with_structured_output(Person)
+    fallback = RunnableLambda(lambda _: Person(name="nobody", age=0))
+    chain = model.with_fallbacks([fallback], exceptions_to_handle=PARSE_FAILURES)
+    return _passes(lambda: chain.invoke(ABOUT_ANNA))
+
+
+@row("... nor by `ModelRetryMiddleware` for `ValueError`, which gives up with a message")
+def _(contender: Contender) -> bool:
+    retry = ModelRetryMiddleware(max_retries=1, retry_on=PARSE_FAILURES, on_failure="continue", initial_delay=0)
+    agent: Any = create_agent(contender.make_failing(), middleware=[retry])
+    return _passes(lambda: agent.invoke({"messages": [HumanMessage(GREETING)]}))
+
+
+@row("... nor told to the model as a tool's result, by `ToolNode(handle_tool_errors=(ValueError,))`")
+def _(contender: Contender) -> bool:
+    model = contender.make_failing()
+
+    @tool
+    def ask_another(question: str) -> str:
+        """Ask another model."""
+        return model.invoke(question).text
+
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node("tools", ToolNode([ask_another], handle_tool_errors=PARSE_FAILURES))
+    graph.set_entry_point("tools")
+    call = {"name": "ask_another", "args": {"question": GREETING}, "id": "call_1"}
+    return _passes(lambda: graph.compile().invoke({"messages": [AIMessage("", tool_calls=[call])]}))
 
 
 @row("Token counts include the tools")

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +37,7 @@ class Contender:
         make_talkative: As `make`; the model says a word before it calls a tool, and then answers as it is asked to. The
             embedded checkpoint is no such model, so for `ChatHermes` the tests' scripted engine stands in here.
         names: Two names that `make(model=...)` takes for two models.
+        make_failing: As `make`; every request is refused, as one that does not fit or has an impossible option.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Contender:
     is_remote: bool
     make_talkative: Callable[..., BaseChatModel]
     names: tuple[str, str]
+    make_failing: Callable[..., BaseChatModel]
 
 
 # What the played servers say.
@@ -120,8 +122,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 def _openai_response(body: dict[str, Any]) -> httpx.Response:
     if len(json.dumps(body["messages"])) > WINDOW_CHARACTERS:
-        error = {"message": "This model's maximum context length is exceeded.", "code": "context_length_exceeded"}
-        return httpx.Response(400, json={"error": {**error, "type": "invalid_request_error", "param": "messages"}})
+        return _openai_refusal(body)
     response_format = body.get("response_format") or {}
     said = answer(
         Asked(
@@ -161,6 +162,11 @@ def _openai_response(body: dict[str, Any]) -> httpx.Response:
     return httpx.Response(200, text=stream, headers={"content-type": "text/event-stream"})
 
 
+def _openai_refusal(_: dict[str, Any]) -> httpx.Response:
+    error = {"message": "This model's maximum context length is exceeded.", "code": "context_length_exceeded"}
+    return httpx.Response(400, json={"error": {**error, "type": "invalid_request_error", "param": "messages"}})
+
+
 def _openai_logprobs(body: Mapping[str, Any], said: Said) -> dict[str, Any] | None:
     if not body.get("logprobs"):
         return None
@@ -175,9 +181,9 @@ def openai() -> Contender:
     # The real encodings would have to be fetched; any will do to see what is counted.
     base.tiktoken = SimpleNamespace(encoding_for_model=lambda _: SimpleNamespace(encode=str.split))
     server = PlayedServer(_openai_response)
-    transport = httpx.MockTransport(server)
 
-    def make(**options: Any) -> BaseChatModel:
+    def make(answers: PlayedServer = server, **options: Any) -> BaseChatModel:
+        transport = httpx.MockTransport(answers)
         clients = {
             "http_client": httpx.Client(transport=transport),
             "http_async_client": httpx.AsyncClient(transport=transport),
@@ -187,7 +193,8 @@ def openai() -> Contender:
         return ChatOpenAI(**{**defaults, **clients, **options})
 
     names = ("gpt-4o-mini", "gpt-4o")
-    return Contender("ChatOpenAI", make, lambda: json.dumps(server.heard), True, make, names)
+    failing = partial(make, PlayedServer(_openai_refusal))
+    return Contender("ChatOpenAI", make, lambda: json.dumps(server.heard), True, make, names, failing)
 
 
 # Ollama
@@ -229,6 +236,10 @@ def _ollama_response(body: dict[str, Any]) -> httpx.Response:
     return httpx.Response(200, text="".join(json.dumps(line) + "\n" for line in lines))
 
 
+def _ollama_refusal(_: dict[str, Any]) -> httpx.Response:
+    return httpx.Response(400, json={"error": "the input exceeds the context length"})
+
+
 def _ollama_call(name: str, arguments: str) -> dict[str, Any]:
     return {"function": {"name": name, "arguments": json.loads(arguments)}}
 
@@ -238,13 +249,14 @@ def ollama() -> Contender:
     from langchain_ollama import ChatOllama
 
     server = PlayedServer(_ollama_response)
-    clients = {"client_kwargs": {"transport": httpx.MockTransport(server)}}
 
-    def make(**options: Any) -> BaseChatModel:
+    def make(answers: PlayedServer = server, **options: Any) -> BaseChatModel:
+        clients = {"client_kwargs": {"transport": httpx.MockTransport(answers)}}
         limit = {"num_predict": options.pop("max_tokens")} if "max_tokens" in options else {}
         return ChatOllama(**{"model": "llama3.2", **clients, **limit, **options})
 
-    return Contender("ChatOllama", make, lambda: json.dumps(server.heard), True, make, ("llama3.2", "qwen3"))
+    failing = partial(make, PlayedServer(_ollama_refusal))
+    return Contender("ChatOllama", make, lambda: json.dumps(server.heard), True, make, ("llama3.2", "qwen3"), failing)
 
 
 # The embedded checkpoint
@@ -278,7 +290,8 @@ def hugging_face() -> Contender:
 
     def make(**options: Any) -> BaseChatModel:
         pipe = _pipeline()
-        llm = HuggingFacePipeline(pipeline=pipe, pipeline_kwargs={"max_new_tokens": options.pop("max_tokens", 60)})
+        generation = {"max_new_tokens": options.pop("max_tokens", 60), **options.pop("generation", {})}
+        llm = HuggingFacePipeline(pipeline=pipe, pipeline_kwargs=generation)
         llm.model_id = options.pop("model", "tiny-hermes")
         chat = ChatHuggingFace(llm=llm, tokenizer=pipe.tokenizer, model_id=llm.model_id, **options)
         to_prompt = chat._to_chat_prompt
@@ -290,7 +303,8 @@ def hugging_face() -> Contender:
         object.__setattr__(chat, "_to_chat_prompt", note)
         return chat
 
-    return Contender("ChatHuggingFace", make, lambda: heard[0], False, make, ("tiny-hermes", "other"))
+    failing = partial(make, generation={"do_sample": True, "temperature": -1.0})
+    return Contender("ChatHuggingFace", make, lambda: heard[0], False, make, ("tiny-hermes", "other"), failing)
 
 
 def _hermes_reply(prompt: str) -> str:
@@ -322,9 +336,18 @@ def hermes() -> Contender:
             engine.submit = note
         return made
 
-    def make_talkative(**options: Any) -> BaseChatModel:
+    def make_scripted(window: int, **options: Any) -> BaseChatModel:
         tokenizer = make()._load_engine().tokenizer
-        registry._ENGINES[registry._key("scripted", "local", {})] = ScriptedEngine(tokenizer, _hermes_reply)
+        engine = ScriptedEngine(tokenizer, _hermes_reply, context_window=window)
+        registry._ENGINES[registry._key("scripted", "local", {})] = engine
         return ChatHermes(**{"model": "scripted", **options})
 
-    return Contender("ChatHermes", make, lambda: heard[0], False, make_talkative, ("tiny-hermes", str(TINY_FOLDER)))
+    return Contender(
+        "ChatHermes",
+        make,
+        lambda: heard[0],
+        False,
+        partial(make_scripted, 8192),
+        ("tiny-hermes", str(TINY_FOLDER)),
+        partial(make_scripted, 2),
+    )
