@@ -28,6 +28,11 @@ def test_ours_does_as_the_hosted_class_does(name):
         pytest.fail(fault, pytrace=False)
 
 
+@pytest.mark.parametrize("framework", HOSTED_AND_OURS)
+def test_the_scenarios_are_there(framework):
+    assert sum(scenario.framework == framework for scenario in SCENARIOS.values()) > 300
+
+
 def test_every_difference_that_is_meant_belongs_to_a_scenario_and_has_a_reason():
     assert MEANT.keys() <= SCENARIOS.keys()
     assert all(reason.endswith(".") for reason in MEANT.values())
