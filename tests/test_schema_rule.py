@@ -238,7 +238,7 @@ def test_combined_objects_stay_satisfiable(schema, value):
     [
         ({"type": "string"}, "must describe an object"),
         ({"type": 3}, "must describe an object"),
-        ({"type": "object", "properties": None}, r"\.properties: must be an object"),
+        ({"type": "object", "properties": 3}, r"\.properties: must be an object"),
         ({"properties": {"a": {"prefixItems": 3}}}, r"\.a\.prefixItems: must be"),
         ({"properties": {"a": 3}}, r"\.properties\.a: a schema is"),
         ({"properties": {"a": {"type": "str"}}}, r"\.properties\.a\.type: must be.*'str'"),
