@@ -1,64 +1,26 @@
 """What both adapters share: prompt, parser, constraint and engines for Hermes models, without any framework."""
 
-from hermes_runtime.dialects import DIALECTS, Dialect
-from hermes_runtime.engines.base import Engine, Generation, GenerationRequest, SamplingParams, TokenDelta, Usage
-from hermes_runtime.engines.registry import load_engine
-from hermes_runtime.errors import (
-    CheckpointError,
-    ContextWindowExceededError,
-    DeviceMemoryError,
-    EngineError,
-    GenerationTimeoutError,
-    HermesError,
-    InvalidRequestError,
-    ModelNotFoundError,
-    SchemaError,
-    ToolChoiceError,
-    UnmetDemandError,
-)
-from hermes_runtime.messages import Assistant, InvalidToolCall, System, ToolCall, ToolChoice, ToolResult, ToolSpec, User
-from hermes_runtime.parser import Completion, StreamParser, parse_completion
-from hermes_runtime.prompt import Prompt, build_prompt
-from hermes_runtime.turn import Turn, TurnRequest, TurnResult
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "DIALECTS",
-    "Assistant",
-    "CheckpointError",
-    "Completion",
-    "ContextWindowExceededError",
-    "DeviceMemoryError",
-    "Dialect",
-    "Engine",
-    "EngineError",
-    "Generation",
-    "GenerationRequest",
-    "GenerationTimeoutError",
-    "HermesError",
-    "InvalidRequestError",
-    "InvalidToolCall",
-    "ModelNotFoundError",
-    "Prompt",
-    "SamplingParams",
-    "SchemaError",
-    "StreamParser",
-    "System",
-    "TokenDelta",
-    "ToolCall",
-    "ToolChoice",
-    "ToolChoiceError",
-    "ToolResult",
-    "ToolSpec",
-    "Turn",
-    "TurnRequest",
-    "TurnResult",
-    "UnmetDemandError",
-    "Usage",
-    "User",
-    "__version__",
-    "build_prompt",
-    "load_engine",
-    "parse_completion",
-]
+if TYPE_CHECKING:
+    from hermes_runtime._public import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is named at its first use: a command must be able to answer, and to end, before all is imported."""
+    if find_spec(f"{__name__}.{name}") is not None:
+        return import_module(f"{__name__}.{name}")
+    public = import_module("hermes_runtime._public")
+    if name == "__all__":
+        return [*public.__all__, "__version__"]
+    if name in public.__all__:
+        return getattr(public, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})

@@ -51,7 +51,7 @@ class ContextWindowExceededError(InvalidRequestError):
 
 
 class ModelNotFoundError(HermesError, OSError):
-    """`model` names neither a local checkpoint folder nor a reachable hub repository."""
+    """`model` names no checkpoint folder and no reachable hub repository, or its files cannot be fetched."""
 
 
 class CheckpointError(HermesError):

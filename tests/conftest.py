@@ -35,6 +35,27 @@ def dense_tiny(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def served_hub():
+    """A hub that runs for the whole session; tests take `fake_hub`."""
+    from tests.fake_hub import FakeHub, failing_models
+
+    hub = FakeHub(failing_models())
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def fake_hub(served_hub, tmp_path, monkeypatch):
+    """The hub, reached as its client would after HF_ENDPOINT and HF_HOME were set; its cache is empty."""
+    from tests.fake_hub import GOOD, HubModel, use_hub
+
+    use_hub(monkeypatch, served_hub.address, tmp_path / "cache")
+    served_hub.models[GOOD] = HubModel()
+    served_hub.asked.clear()
+    return served_hub
+
+
+@pytest.fixture(scope="session")
 def parser_cases():
     """The catalogue of model outputs with their right reading."""
     lines = (DATA / "parser_cases.jsonl").read_text(encoding="utf-8").splitlines()

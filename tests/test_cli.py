@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 from importlib import metadata
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -258,16 +257,15 @@ def test_doctor_fails_where_a_package_is_missing_and_says_what_to_install(monkey
     assert "pip install 'llguidance>=" in result.output
 
 
-def test_doctor_weighs_a_model_that_is_not_here_without_downloading_it(monkeypatch):
-    files = [SimpleNamespace(rfilename="a.safetensors", size=4_150_000_000), SimpleNamespace(rfilename="b.md", size=9)]
-    monkeypatch.setattr(doctor_module, "_is_on_disk", lambda _: False)
-    monkeypatch.setattr(doctor_module.HfApi, "model_info", lambda *_, **__: SimpleNamespace(siblings=files))
+def test_doctor_weighs_a_model_that_is_not_here_without_downloading_it(monkeypatch, fake_hub):
+    monkeypatch.setattr(doctor_module, "weigh_download", lambda _: 4_150_000_000)
     monkeypatch.setattr(doctor_module, "free_bytes", lambda _: 8_000_000_000)
     result = CliRunner().invoke(app, ["doctor", "--device", "cpu", "--model", "someone/something"])
     assert result.exit_code == 0, result.output
     assert "the first use downloads 4.15 GB" in result.output
     monkeypatch.setattr(doctor_module, "free_bytes", lambda _: 4_900_000_000)
     assert CliRunner().invoke(app, ["doctor", "--device", "cpu", "--model", "someone/something"]).exit_code == 1
+    assert fake_hub.asked == []
 
 
 def test_a_missing_model_is_one_line_without_a_traceback(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -9,16 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import huggingface_hub
 import psutil
 import pytest
 import torch
-from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from hermes_runtime.engines.base import SamplingParams
-from hermes_runtime.engines.local import checkpoint as checkpoint_module
 from hermes_runtime.engines.local import memory
 from hermes_runtime.engines.local.awq import quantize
 from hermes_runtime.engines.local.checkpoint import open_checkpoint
@@ -32,6 +30,7 @@ from hermes_runtime.errors import (
     InvalidRequestError,
     ModelNotFoundError,
 )
+from tests.fake_hub import HubModel
 from tests.vnni import VNNI
 
 IDS = torch.tensor([[1, *range(20, 60)]])
@@ -312,26 +311,14 @@ def test_a_folder_that_is_no_model(tmp_path):
         load_checkpoint(str(tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("raised", "says"),
-    [
-        (LocalEntryNotFoundError("offline"), "cannot be reached"),
-        (RepositoryNotFoundError, "no such model on the hub"),
-        (GatedRepoError, "gated"),
-        (ConnectionError("reset"), "reset"),
-    ],
-)
-def test_an_unknown_hub_id(monkeypatch, raised, says):
-    if isinstance(raised, type):
-        httpx = pytest.importorskip("httpx")
-        raised = raised("refused", response=httpx.Response(404, request=httpx.Request("GET", "https://hub.invalid")))
-
-    def download(*_, **__):
-        raise raised
-
-    monkeypatch.setattr(checkpoint_module, "snapshot_download", download)
-    with pytest.raises(ModelNotFoundError, match=says):
-        load_checkpoint("no-such-owner/no-such-model")
+def test_a_hub_model_loads_from_the_hub_and_then_without_it(awq_folder, fake_hub):
+    fake_hub.models["owner/name"] = HubModel({path.name: path.read_bytes() for path in awq_folder.iterdir()})
+    loaded = load("owner/name")
+    del fake_hub.models["owner/name"]
+    again = load("owner/name")
+    assert loaded.name == "owner/name"
+    assert again.folder == loaded.folder
+    assert torch.equal(logits(again), logits(loaded))
 
 
 def test_an_unknown_hub_id_without_a_network():
@@ -340,31 +327,18 @@ def test_an_unknown_hub_id_without_a_network():
         load_checkpoint("no-such-owner/no-such-model")
 
 
-def test_a_cached_snapshot_loads_without_a_network(awq_folder, tmp_path, monkeypatch):
-    snapshot = tmp_path / "models--owner--name" / "snapshots" / ("0" * 40)
-    shutil.copytree(awq_folder, snapshot)
-    references = tmp_path / "models--owner--name" / "refs"
-    references.mkdir()
-    (references / "main").write_text("0" * 40)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    loaded = load("owner/name")
-    assert loaded.name == "owner/name"
-    assert loaded.folder == snapshot
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_file_that_cannot_be_opened_is_named(folder, name, monkeypatch):
+    opened = Path.open
 
+    def refuse(path, *arguments, **options):
+        if path.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
 
-def test_only_safetensors_and_text_files_are_downloaded(monkeypatch):
-    asked = {}
-
-    def download(repo_id, **options):
-        asked.update(options, repo_id=repo_id)
-        raise LocalEntryNotFoundError("stop here")
-
-    monkeypatch.setattr(checkpoint_module, "snapshot_download", download)
-    with pytest.raises(ModelNotFoundError):
-        load_checkpoint("owner/name")
-    assert asked["repo_id"] == "owner/name"
-    assert not any(pattern.endswith((".bin", ".py", ".pt", "*")) for pattern in asked["allow_patterns"])
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(CheckpointError, match=rf"{name}.* cannot be read: .*Permission denied"):
+        load(folder)
 
 
 def test_pickled_weights_are_not_read(folder):

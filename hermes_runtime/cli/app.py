@@ -10,31 +10,25 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
-from hermes_runtime.cli.chat import HELP, Chat
 from hermes_runtime.cli.demo import AGENTS, load_agent, run_demo
-from hermes_runtime.cli.tools import load_tool
+from hermes_runtime.cli.ending import ended_by
 from hermes_runtime.engines.base import Engine, SamplingParams
+from hermes_runtime.engines.hub import TINY_HERMES
 from hermes_runtime.engines.registry import load_engine
-from hermes_runtime.errors import HermesError
-from hermes_runtime.messages import System
-from hermes_runtime.turn import TurnRequest
 
-TINY = "tiny-hermes"
 HERMES_2_PRO = "FoxEngineAi/Hermes-2-Pro-Mistral-7B_AWQ-GEMM_4_128_True"
 
 
 class _Commands(typer.core.TyperGroup):
-    """Shows an error of this project as one line: its message says what to do, a traceback would not."""
+    """Ends with a line and a status: the message of an error says what to do, a traceback would not."""
 
-    def invoke(self, ctx: Any) -> Any:
+    def main(self, *args: Any, **options: Any) -> Any:
         try:
-            return super().invoke(ctx)
-        except HermesError as error:
-            line = Text.assemble((type(error).__name__, "bold red"), (f": {error}", "red"))
-            Console(stderr=True).print(line, soft_wrap=True)
-            raise typer.Exit(1) from error
+            return super().main(*args, **options)
+        except BaseException as error:  # noqa: BLE001 - Ctrl-C and a reader that left are told too
+            status = ended_by(error)
+        sys.exit(status)
 
 
 app = typer.Typer(
@@ -70,7 +64,7 @@ def hermes(
 
 @app.command()
 def demo(
-    model: Model = TINY,
+    model: Model = TINY_HERMES,
     framework: Annotated[
         list[str] | None, typer.Option(help=f"{' or '.join(AGENTS)}; both by default. May be repeated.")
     ] = None,
@@ -85,7 +79,7 @@ def demo(
 
 @app.command()
 def chat(
-    model: Model = TINY,
+    model: Model = TINY_HERMES,
     tools: Annotated[
         list[str] | None,
         typer.Option(metavar="MODULE:FUNCTION", help="A Python function that the model may call; more may follow."),
@@ -102,6 +96,12 @@ def chat(
     context_window: ContextWindow = None,
 ) -> None:
     """Chat with a model that may call your Python functions. Reads questions from a pipe too."""
+    # Imported on first use: parser and constraint take time that `hermes --help` must not cost.
+    from hermes_runtime.cli.chat import HELP, Chat  # noqa: PLC0415
+    from hermes_runtime.cli.tools import load_tool  # noqa: PLC0415
+    from hermes_runtime.messages import System  # noqa: PLC0415
+    from hermes_runtime.turn import TurnRequest  # noqa: PLC0415
+
     console = Console(highlight=False)
     options = TurnRequest(
         messages=(System(system),) if system else (),
@@ -113,8 +113,8 @@ def chat(
     local_tools = [load_tool(reference) for reference in (*(tools or ()), *(more_tools or ()))]
     engine = _load(console, model, device=device, kernel=kernel, context_window=context_window)
     console.print(HELP, style="dim")
-    if model == TINY:
-        console.print(f"{TINY} is a toy; a real model is, for example, --model {HERMES_2_PRO}", style="dim")
+    if model == TINY_HERMES:
+        console.print(f"{TINY_HERMES} is a toy; a real model is, for example, --model {HERMES_2_PRO}", style="dim")
     all_answered = Chat(engine, tools=local_tools, options=options, console=console).run()
     # At a terminal the person has seen the error; a script sees the exit status alone.
     if not all_answered and not sys.stdin.isatty():
@@ -123,7 +123,7 @@ def chat(
 
 @app.command()
 def doctor(
-    model: Model = TINY,
+    model: Model = TINY_HERMES,
     device: Device = None,
     kernel: Kernel = None,
     base_url: Annotated[
@@ -135,8 +135,7 @@ def doctor(
     ] = None,
 ) -> None:
     """Check versions, devices, kernels, and whether a model fits into memory; or what a server can do."""
-    # Imported on first use: torch takes seconds that `hermes --help` must not cost.
-    from hermes_runtime.cli.doctor import diagnose, diagnose_server  # noqa: PLC0415
+    from hermes_runtime.cli.doctor import diagnose, diagnose_server  # noqa: PLC0415 - so does torch, and more
 
     console = Console(highlight=False)
     if base_url is not None:
@@ -144,7 +143,7 @@ def doctor(
         return
     if not diagnose(model, device, kernel, console):
         raise typer.Exit(1)
-    if model == TINY:
+    if model == TINY_HERMES:
         console.print(f"A real model is checked with --model {HERMES_2_PRO}", style="dim")
 
 
@@ -155,8 +154,3 @@ def _load(console: Console, model: str, **options: Any) -> Engine:
     seconds = time.perf_counter() - started
     console.print(f"Loaded in {seconds:.1f} s; the context window holds {engine.context_window} tokens.", style="dim")
     return engine
-
-
-def main() -> None:
-    """Run the command line."""
-    app()

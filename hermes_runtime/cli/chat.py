@@ -78,10 +78,13 @@ class Chat:
 
     def _read(self) -> str | None:
         """Return the next line; None at the end of the input."""
-        try:
-            if sys.stdin.isatty():
-                return input("you     ").strip()
+        if not sys.stdin.isatty():
             line = sys.stdin.readline()
+            if line.strip():
+                self._transcript.question(line.strip())
+            return line.strip() if line else None
+        try:
+            return input("you     ").strip()
         except EOFError:
             self._console.print()
             return None
@@ -89,11 +92,6 @@ class Chat:
             self._console.print()
             self._transcript.note("/quit or Ctrl-D ends the chat.")
             return ""
-        if not line:
-            return None
-        if line.strip():
-            self._transcript.question(line.strip())
-        return line.strip()
 
     def _reply(self, question: str) -> Reply:
         """Let the model answer, running the tools it calls until it calls no more."""

@@ -52,6 +52,9 @@ def load_agent(framework: str) -> DemoAgent:
         raise HermesError(
             f"the demo needs {error.name}, which is not installed; run: pip install 'hermes-adapters[all]'"
         ) from error
+    except Exception as error:
+        others = " or ".join(f"--framework {name}" for name in AGENTS if name != framework)
+        raise HermesError(f"{framework} cannot be imported here: {error}; {others} does without it") from error
 
 
 async def run_demo(

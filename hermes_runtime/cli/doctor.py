@@ -6,28 +6,24 @@ import os
 import platform
 from importlib import metadata
 from importlib.metadata import version as installed_version
-from pathlib import Path
 
 import psutil
 import torch
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hermes_runtime.engines.local.checkpoint import open_checkpoint
+from hermes_runtime.engines.hub import find_local_folder, weigh_download
+from hermes_runtime.engines.local.checkpoint import read_checkpoint
 from hermes_runtime.engines.local.kernels import KERNELS, choose_kernel
 from hermes_runtime.engines.local.loader import choose_device
 from hermes_runtime.engines.local.memory import free_bytes, needed_bytes
 from hermes_runtime.engines.server.engine import ServerEngine
-from hermes_runtime.engines.window import TINY_HERMES
-from hermes_runtime.errors import EngineError, HermesError, ModelNotFoundError
+from hermes_runtime.errors import EngineError, HermesError
 
 DISTRIBUTION = "hermes-adapters"
 _GB = 1e9
-_HUB_TIMEOUT = 10.0  # seconds
 _PEAK_SHARE = 1.3  # memory at the peak of loading, by the size of the files; measured: 1.26 with kernel vnni
 _GRAMMAR_REMARKS = {
     "lark": "Lark: all that is asked of calls and answers is kept",
@@ -42,7 +38,7 @@ def diagnose(model: str, device: str | None, kernel: str | None, console: Consol
 
     Raises:
         InvalidRequestError: The device or the kernel is unknown.
-        ModelNotFoundError: There is no such model.
+        ModelNotFoundError: There is no such model, or it could not be downloaded.
         CheckpointError: Its files are damaged, or of a kind that is not read.
     """
     where = choose_device(device)
@@ -151,8 +147,9 @@ def _print_kernels(console: Console, device: torch.device) -> None:
 
 def _print_fit(console: Console, model: str, device: torch.device, kernel: str | None) -> bool:
     free = free_bytes(device)
-    if not _is_on_disk(model):
-        download = _hub_bytes(model)
+    folder = find_local_folder(model)
+    if folder is None:
+        download = weigh_download(model)
         needed = int(_PEAK_SHARE * download)
         fits = needed < free
         console.print(
@@ -161,7 +158,7 @@ def _print_fit(console: Console, model: str, device: torch.device, kernel: str |
             style="" if fits else "red",
         )
         return fits
-    checkpoint = open_checkpoint(model)
+    checkpoint = read_checkpoint(model, folder)
     quantized = checkpoint.quantization is not None
     chosen = choose_kernel(kernel, device) if quantized else "dense"
     dtype = torch.bfloat16 if device.type != "mps" else torch.float16
@@ -177,29 +174,6 @@ def _print_fit(console: Console, model: str, device: torch.device, kernel: str |
         soft_wrap=True,
     )
     return fits
-
-
-def _is_on_disk(model: str) -> bool:
-    if model == TINY_HERMES or Path(model).expanduser().exists():
-        return True
-    try:
-        snapshot_download(model, allow_patterns=["*.safetensors", "*.json"], local_files_only=True)
-    except (LocalEntryNotFoundError, HFValidationError):
-        return False
-    return True
-
-
-def _hub_bytes(model: str) -> int:
-    """Size of the safetensors of a hub model."""
-    try:
-        files = HfApi().model_info(model, files_metadata=True, timeout=_HUB_TIMEOUT).siblings or []
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelNotFoundError(f"there is no folder {model!r} here and no such model on the hub") from error
-    except (HfHubHTTPError, OSError) as error:
-        raise ModelNotFoundError(
-            f"there is no folder {model!r} here, it is not in the local cache, and the hub cannot be reached"
-        ) from error
-    return sum(file.size or 0 for file in files if file.rfilename.endswith(".safetensors"))
 
 
 def _table(*columns: str) -> Table:

@@ -15,7 +15,8 @@ from packaging.version import Version
 
 from hermes_runtime.control_tokens import named_tokens
 from hermes_runtime.engines.base import GenerationRequest, GrammarLanguage, TokenLogprob, Usage
-from hermes_runtime.engines.local.checkpoint import find_folder, read_json
+from hermes_runtime.engines.hub import find_folder
+from hermes_runtime.engines.local.checkpoint import read_config
 from hermes_runtime.engines.loop import LoopThread, TaskChannel
 from hermes_runtime.engines.server.wire import for_llguidance
 from hermes_runtime.engines.stream import StreamedGeneration
@@ -55,7 +56,7 @@ class VLLMEngine:
     ) -> None:
         self._vllm = _import_vllm()
         folder = find_folder(model)
-        self._vocabulary = read_vocabulary(model, folder, read_json(folder / "config.json"))
+        self._vocabulary = read_vocabulary(model, folder, read_config(folder))
         self.tokenizer = self._vocabulary.tokenizer
         self.grammar_tokens = named_tokens(self.tokenizer)
         self.model_name = model

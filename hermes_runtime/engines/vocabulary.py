@@ -10,8 +10,9 @@ from typing import Any
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from hermes_runtime.engines.base import SamplingParams
-from hermes_runtime.engines.local.checkpoint import SMALL_FILES, find_folder, read_json
-from hermes_runtime.errors import CheckpointError, InvalidRequestError, ModelNotFoundError
+from hermes_runtime.engines.hub import find_folder
+from hermes_runtime.engines.local.checkpoint import read_config, read_json
+from hermes_runtime.errors import CheckpointError, InvalidRequestError
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,8 @@ def load_vocabulary(model: str) -> Vocabulary:
         ModelNotFoundError: `model` names nothing that can be found.
         CheckpointError: A file is missing or cannot be used.
     """
-    folder = find_folder(model, files=SMALL_FILES)
-    if not (folder / "config.json").is_file():
-        raise ModelNotFoundError(f"{str(folder)!r} is no model: it has no config.json")
-    return read_vocabulary(model, folder, read_json(folder / "config.json"))
+    folder = find_folder(model, weights=False)
+    return read_vocabulary(model, folder, read_config(folder))
 
 
 def read_vocabulary(name: str, folder: Path, config: Mapping[str, Any]) -> Vocabulary:

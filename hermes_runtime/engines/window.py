@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
-TINY_HERMES = "tiny-hermes"
-TINY_FOLDER = Path(__file__).parents[1] / "tiny" / "checkpoint"
-_CONFIG = "config.json"
+from hermes_runtime.engines.hub import CONFIG, find_local_folder
+from hermes_runtime.errors import ModelNotFoundError
+
 _KNOWN: dict[str, int] = {}
 
 
@@ -25,24 +23,11 @@ def stated_context_window(model: str) -> int | None:
 
 
 def _read_window(model: str) -> int | None:
-    for path in _config_paths(model):
-        try:
-            window = json.loads(path.read_text(encoding="utf-8")).get("max_position_embeddings")
-        except (OSError, ValueError, AttributeError):
-            continue
-        return window if isinstance(window, int) and window > 0 else None
-    return None
-
-
-def _config_paths(model: str) -> Iterator[Path]:
-    yield (TINY_FOLDER if model == TINY_HERMES else Path(model).expanduser()) / _CONFIG
-    # Imported when it is needed, like all that costs time and may not be.
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415
-    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
-
     try:
-        cached = try_to_load_from_cache(model, _CONFIG)
-    except HFValidationError:  # a path, not a hub id
-        return
-    if isinstance(cached, str):
-        yield Path(cached)
+        folder = find_local_folder(model, weights=False)
+        if folder is None:
+            return None
+        window = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("max_position_embeddings")
+    except (ModelNotFoundError, OSError, ValueError, AttributeError):
+        return None
+    return window if isinstance(window, int) and window > 0 else None

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hermes_runtime.cli.ending import run_to_end
 from hermes_runtime.messages import Assistant, Message
 from hermes_runtime.parser import parse_completion
 from hermes_runtime.tiny.conversations import Conversation, conversations
@@ -35,7 +36,7 @@ class Student:
 
         config = json.loads((folder / "config.json").read_text())
         del config["quantization_config"]
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model: torch.nn.Module = MistralForCausalLM(MistralConfig(**config))
         self.model: Any = model.float().eval()
         self.model.load_state_dict(read_dense(folder) if weights is None else weights)
@@ -198,4 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_to_end(main)

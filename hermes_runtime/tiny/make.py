@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from hermes_runtime.cli.ending import run_to_end
 from hermes_runtime.tiny.evaluate import CHECKPOINT, Student, evaluate, report
 from hermes_runtime.tiny.pack import write_checkpoint
 from hermes_runtime.tiny.train import train
@@ -35,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_to_end(main)

@@ -20,6 +20,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import distributed, multiprocessing
 
+from hermes_runtime.cli.ending import run_to_end
 from hermes_runtime.tiny.conversations import make_conversation
 from hermes_runtime.tiny.dataset import Example, make_example
 from hermes_runtime.tiny.model import Batch, Muon, Shape, TinyMistral
@@ -277,4 +278,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_to_end(main)

@@ -7,30 +7,17 @@ safetensors are read: pickled weights can run code, and so can a repository's ow
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-)
-
+from hermes_runtime.engines.hub import CONFIG, find_folder
 from hermes_runtime.engines.local.awq import AwqFormat
-from hermes_runtime.engines.window import TINY_FOLDER, TINY_HERMES
-from hermes_runtime.errors import CheckpointError, ModelNotFoundError
+from hermes_runtime.errors import CheckpointError, HermesError, ModelNotFoundError
 
-SMALL_FILES = ("*.json", "tokenizer.model", "*.txt", "*.jinja")
-_HUB_FILES = ("*.safetensors", *SMALL_FILES)
-_HUB_TIMEOUT = 10.0  # seconds for the hub's first answer
-_HUB_ID = re.compile(r"[\w][\w.-]*(/[\w.-]+)?")
 _INDEX = "model.safetensors.index.json"
 _QUANTISED = ".qweight"
 _MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
@@ -81,66 +68,50 @@ class Checkpoint:
         return tuple(name.removesuffix(_QUANTISED) for name in self.tensors if name.endswith(_QUANTISED))
 
 
-def find_folder(model: str, *, files: Sequence[str] = _HUB_FILES) -> Path:
-    """The folder of `model`: a local one, that of `tiny-hermes`, or a hub id's, downloaded or from the local cache.
-
-    Args:
-        model: What the user called it.
-        files: Patterns of what is downloaded.
-
-    Raises:
-        ModelNotFoundError: It is none of these, or the hub cannot be reached and nothing is cached.
-    """
-    if model == TINY_HERMES:
-        return TINY_FOLDER
-    path = Path(model).expanduser()
-    if model and path.is_dir():
-        return path
-    if path.is_file():
-        raise ModelNotFoundError(
-            f"{model!r} is a file; give the folder that holds config.json and the safetensors shards"
-        )
-    if not _HUB_ID.fullmatch(model) or model.startswith(("~", ".")):
-        raise ModelNotFoundError(f"there is no folder {model!r}, and it is no hub id of the form 'owner/name'")
-    return _download(model, files)
-
-
-def _download(repo_id: str, files: Sequence[str]) -> Path:
-    try:
-        return Path(snapshot_download(repo_id, allow_patterns=list(files), etag_timeout=_HUB_TIMEOUT))
-    except GatedRepoError as error:
-        raise ModelNotFoundError(
-            f"{repo_id!r} is gated: accept its terms on the hub and log in with `hf auth login`"
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelNotFoundError(
-            f"there is no folder {repo_id!r} here and no such model on the hub (private ones need `hf auth login`)"
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise ModelNotFoundError(
-            f"there is no folder {repo_id!r} here, it is not in the local cache, and the hub cannot be reached"
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
-        raise ModelNotFoundError(f"{repo_id!r} could not be downloaded: {error}") from error
-
-
 def open_checkpoint(model: str) -> Checkpoint:
     """Find `model` and read its configuration and the headers of its shards, no weights.
 
     Raises:
-        ModelNotFoundError: There is no such model, or the folder is none. CheckpointError: A file is missing, cut off
-        or unreadable, or the quantization is not supported.
+        ModelNotFoundError: There is no such model, or the folder is none.
+        CheckpointError: A file is missing, cut off or unreadable, or the quantization is not supported.
     """
-    folder = find_folder(model)
-    if not (folder / "config.json").is_file():
-        raise ModelNotFoundError(f"{str(folder)!r} is no model: it has no config.json")
-    config = read_json(folder / "config.json")
+    return read_checkpoint(model, find_folder(model))
+
+
+def read_checkpoint(name: str, folder: Path) -> Checkpoint:
+    """Read the configuration of a model that was found, and the headers of its shards; see `open_checkpoint`."""
+    config = read_config(folder)
     if "model_type" not in config:
         raise ModelNotFoundError(f"{str(folder)!r} is no model: its config.json names no model_type")
     tensors: dict[str, StoredTensor] = {}
-    for shard in _shards(folder):
-        tensors.update(read_header(shard))
-    return Checkpoint(model, folder, config, tensors, _quantization(folder, config, tensors))
+    with _readable(folder):
+        for shard in _shards(folder):
+            tensors.update(read_header(shard))
+        return Checkpoint(name, folder, config, tensors, _quantization(folder, config, tensors))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the config.json of a folder.
+
+    Raises:
+        ModelNotFoundError: There is none.
+        CheckpointError: It cannot be read.
+    """
+    with _readable(folder):
+        if not (folder / CONFIG).is_file():
+            raise ModelNotFoundError(f"{str(folder)!r} is no model: it has no config.json")
+        return read_json(folder / CONFIG)
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Name the file that the operating system does not give."""
+    try:
+        yield
+    except HermesError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

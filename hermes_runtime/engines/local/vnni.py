@@ -91,7 +91,7 @@ def _library() -> ctypes.CDLL:
     # Torch's threads and this library's must be the same ones: two pools would fight for the cores. The library is
     # linked to no OpenMP of its own and finds the functions in the one that torch brought.
     ctypes.CDLL(_openmp_of_torch(), mode=ctypes.RTLD_GLOBAL)
-    library = ctypes.CDLL(str(_compiled()))
+    library = _load_compiled()
     long, pointer = ctypes.c_long, ctypes.c_void_p
     library.hermes_int4_product.argtypes = [
         *(pointer, long, long, long, pointer, pointer, pointer, long, ctypes.c_int),
@@ -119,25 +119,40 @@ def _openmp_of_torch() -> str:
     raise OSError("torch brings no OpenMP that it could share")
 
 
-def _compiled() -> Path:
+def _load_compiled() -> ctypes.CDLL:
     """Return the library, compiled now unless an earlier process did."""
     compiler = next((path for name in (os.environ.get("CC", ""), "gcc", "cc") if (path := shutil.which(name))), None)
     if compiler is None:
         raise OSError("it needs a C compiler, such as gcc")
     source = _SOURCE.read_bytes()
     key = hashlib.sha256(source + repr((compiler, _FLAGS)).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hermes-adapters"
-    made = folder / f"vnni-{key}.so"
-    if made.exists():
-        return made
-    folder.mkdir(parents=True, exist_ok=True)
+    made = _cache_folder() / f"vnni-{key}.so"
+    if os.path.exists(made):  # noqa: PTH110 - pathlib's raises where a parent may not be read
+        return ctypes.CDLL(str(made))
+    try:
+        made.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=made.parent)
+    except OSError:  # no home, or none to write to: this process's own, since others may write to a temporary folder
+        with tempfile.TemporaryDirectory(prefix="hermes-adapters-") as private:
+            return ctypes.CDLL(str(_compile(compiler, Path(private))))
     logger.info("compiling the int4 kernel for this CPU into %s", made)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        compiled, linked = Path(scratch) / "vnni.o", Path(scratch) / "vnni.so"
-        _run([compiler, *_FLAGS, "-c", str(_SOURCE), "-o", str(compiled)])
-        _run([compiler, "-shared", str(compiled), "-o", str(linked), "-lm"])
-        linked.replace(made)  # at once, so that another process sees all of it or nothing
-    return made
+    with scratch:
+        _compile(compiler, Path(scratch.name)).replace(made)  # at once: another process sees all of it or nothing
+    return ctypes.CDLL(str(made))
+
+
+def _cache_folder() -> Path:
+    """Return where the library is kept; a folder that cannot be made, where there is no home."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - pathlib's raises where there is none
+    nowhere = Path(os.devnull)
+    return Path(os.environ.get("XDG_CACHE_HOME") or (nowhere if home == "~" else f"{home}/.cache")) / "hermes-adapters"
+
+
+def _compile(compiler: str, folder: Path) -> Path:
+    compiled, linked = folder / "vnni.o", folder / "vnni.so"
+    _run([compiler, *_FLAGS, "-c", str(_SOURCE), "-o", str(compiled)])
+    _run([compiler, "-shared", str(compiled), "-o", str(linked), "-lm"])
+    return linked
 
 
 def _run(command: list[str]) -> None:

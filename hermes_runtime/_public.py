@@ -1,0 +1,61 @@
+"""The names that `hermes_runtime` offers; it imports them from here at the first use of one."""
+
+from hermes_runtime.dialects import DIALECTS, Dialect
+from hermes_runtime.engines.base import Engine, Generation, GenerationRequest, SamplingParams, TokenDelta, Usage
+from hermes_runtime.engines.registry import load_engine
+from hermes_runtime.errors import (
+    CheckpointError,
+    ContextWindowExceededError,
+    DeviceMemoryError,
+    EngineError,
+    GenerationTimeoutError,
+    HermesError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    SchemaError,
+    ToolChoiceError,
+    UnmetDemandError,
+)
+from hermes_runtime.messages import Assistant, InvalidToolCall, System, ToolCall, ToolChoice, ToolResult, ToolSpec, User
+from hermes_runtime.parser import Completion, StreamParser, parse_completion
+from hermes_runtime.prompt import Prompt, build_prompt
+from hermes_runtime.turn import Turn, TurnRequest, TurnResult
+
+__all__ = [
+    "DIALECTS",
+    "Assistant",
+    "CheckpointError",
+    "Completion",
+    "ContextWindowExceededError",
+    "DeviceMemoryError",
+    "Dialect",
+    "Engine",
+    "EngineError",
+    "Generation",
+    "GenerationRequest",
+    "GenerationTimeoutError",
+    "HermesError",
+    "InvalidRequestError",
+    "InvalidToolCall",
+    "ModelNotFoundError",
+    "Prompt",
+    "SamplingParams",
+    "SchemaError",
+    "StreamParser",
+    "System",
+    "TokenDelta",
+    "ToolCall",
+    "ToolChoice",
+    "ToolChoiceError",
+    "ToolResult",
+    "ToolSpec",
+    "Turn",
+    "TurnRequest",
+    "TurnResult",
+    "UnmetDemandError",
+    "Usage",
+    "User",
+    "build_prompt",
+    "load_engine",
+    "parse_completion",
+]
