@@ -337,9 +337,10 @@ def test_a_reader_that_left_ends_it_without_a_word(arguments):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-@pytest.mark.parametrize(
-    ("closed", "status"), [("<&-", 0), (">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), (">/dev/full", 1)]
-)
+FULL = pytest.param(">/dev/full", 1, marks=pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it"))
+
+
+@pytest.mark.parametrize(("closed", "status"), [("<&-", 0), (">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), FULL])
 def test_streams_that_are_closed_or_full(closed, status):
     done = finished(["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *python(DOUBLES, "chat")])
     assert done.returncode == status
@@ -424,11 +425,11 @@ def test_without_a_home_the_kernel_is_compiled_for_this_process_alone():
             before = set(os.listdir(tempfile.gettempdir()))
             library = vnni._load_compiled()
             left = [name for name in set(os.listdir(tempfile.gettempdir())) - before if name.startswith("hermes-")]
-            print(json.dumps([hasattr(library, "hermes_int4_product"), left, os.listdir(".")]))
+            print(json.dumps([hasattr(library, "hermes_int4_product"), left]))
     """
-    done = finished(as_nobody(python(code)), env=bare(), cwd="/var/empty" if Path("/var/empty").is_dir() else "/mnt")
+    done = finished(as_nobody(python(code)), env=bare(), cwd="/")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)[:2] == [True, []]
+    assert json.loads(done.stdout) == [True, []]
 
 
 @COMPILES

@@ -43,6 +43,7 @@ def run_to_end(command: Callable[[], Any]) -> NoReturn:
         sys.stdout.flush()
     except OSError as error:
         status = ended_by(error)
+        _write_nowhere()
     if status == INTERRUPTED:
         _leave_at_once()
     sys.exit(status)
