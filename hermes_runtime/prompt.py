@@ -237,23 +237,28 @@ class ChatMLEncoder:
         Some tokenizers put a space before every text. Before a word that brings its own it would be a second.
         """
         alone = text[1:] if self._adds_space and text.startswith(" ") and not text.isspace() else text
-        return tuple(self._literal.encode(well_formed(alone), add_special_tokens=False).ids)
+        return tuple(_ids(self._literal, well_formed(alone)))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, control tokens included."""
         return self._backend.decode(list(ids), skip_special_tokens=False)
 
     def _encode(self, text: str) -> list[int]:
-        return list(self._backend.encode(text, add_special_tokens=False).ids)
+        return _ids(self._backend, text)
 
     def _encode_body(self, text: str) -> tuple[int, ...]:
         if self._spells_control_token(text):
-            return tuple(self._literal.encode(text, add_special_tokens=False).ids)
+            return tuple(_ids(self._literal, text))
         # Between its markers, because some tokenizers treat the start of a text and the middle of one differently.
         return tuple(self._encode(TURN_START + text + TURN_END)[1:-1])
 
     def _spells_control_token(self, text: str) -> bool:
         return any(token in text for token in self._control)
+
+
+def _ids(encoder: Tokenizer, text: str) -> list[int]:
+    # As a batch, because `encode` holds the interpreter's lock, and with it every event loop, as long as a text takes.
+    return list(encoder.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
 
 def _marker_id(tokenizer: Any, marker: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 
 from hermes_runtime.errors import EngineError, GenerationTimeoutError
 from hermes_runtime.events import Event
+from hermes_runtime.off_loop import off_loop
 from hermes_runtime.turn import RunningTurn, TurnResult
 
 
@@ -51,7 +52,7 @@ class RetriedTurn:
                     self._has_begun = True
                     yield event
             except EngineError as error:
-                self._begin_again(error)
+                await off_loop(self._begin_again, error)
             else:
                 return
             finally:

@@ -34,6 +34,7 @@ from hermes_runtime.messages import (
     ToolSpec,
     coerce_tools,
 )
+from hermes_runtime.off_loop import off_loop
 from hermes_runtime.parser import Event, StreamParser
 from hermes_runtime.plain_text import TextReader, VerbatimReader
 from hermes_runtime.prompt import Prompt, build_prompt
@@ -138,7 +139,11 @@ def render(engine: Engine, request: TurnRequest) -> Prompt:
 
 
 class RunningTurn(ABC):
-    """A turn while it runs; iterate it once, from a thread or an event loop, then read `result`."""
+    """A turn while it runs; iterate it once, from a thread or an event loop, then read `result`.
+
+    In an event loop, whatever is more than reading a token runs in a thread: handing a request to the engine, which may
+    compile its grammar there, and making the prompt of a repair. Constructing a turn is such work too: see `off_loop`.
+    """
 
     def __init__(self, engine: Engine, request: TurnRequest) -> None:
         self._engine = engine
@@ -163,21 +168,25 @@ class RunningTurn(ABC):
                 attempt.generation.cancel()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        for attempt in self._attempts():
-            try:
-                async for delta in attempt.generation:
-                    for event in attempt.feed(delta):
+        attempts = self._attempts()
+        try:
+            while (attempt := await off_loop(next, attempts, None)) is not None:
+                try:
+                    async for delta in attempt.generation:
+                        for event in attempt.feed(delta):
+                            yield event
+                        if attempt.is_full:
+                            break
+                    for event in attempt.finish():
                         yield event
-                    if attempt.is_full:
-                        break
-                for event in attempt.finish():
-                    yield event
-            except HermesError:
-                for event in attempt.break_off():
-                    yield event
-                raise
-            finally:
-                attempt.generation.cancel()
+                except HermesError:
+                    for event in attempt.break_off():
+                        yield event
+                    raise
+                finally:
+                    attempt.generation.cancel()
+        finally:
+            self.cancel()  # a request that a thread is handing over just now too
 
     def cancel(self) -> None:
         """Stop within one token; the turn then ends with what it has. Safe from any thread."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
+from hermes_runtime.off_loop import off_loop
 from hermes_runtime.parser import Event
 from hermes_runtime.retries import RetriedTurn
 from hermes_runtime.turn import Turn, TurnRequest, TurnResult
@@ -26,7 +28,7 @@ class Call:
 
     Args:
         engine_options: As `load_engine` takes them.
-        request: The turn.
+        make_request: Returns the turn, or refuses what was asked for; called once, before the engine is loaded.
         max_retries: How often the turn is run again when the engine fails before the first event.
         on_loaded: Called once the engine is there.
     """
@@ -34,30 +36,32 @@ class Call:
     def __init__(
         self,
         engine_options: Mapping[str, Any],
-        request: TurnRequest,
+        make_request: Callable[[], TurnRequest],
         *,
         max_retries: int,
         on_loaded: Callable[[], None],
     ) -> None:
         self._engine_options = engine_options
         self._on_loaded = on_loaded
-        self._request = request
+        self._make_request = make_request
         self._max_retries = max_retries
 
     def __iter__(self) -> Iterator[Event | TurnResult]:
         with model_call():
-            turn = self._turn(load_engine(**self._engine_options))
+            request = self._make_request()
+            turn = self._turn(load_engine(**self._engine_options), request)
             yield from turn
             yield turn.result
 
     async def __aiter__(self) -> AsyncIterator[Event | TurnResult]:
         with model_call():
-            turn = self._turn(await engine_of(self._engine_options))
+            request = await off_loop(self._make_request)
+            turn = await off_loop(self._turn, await engine_of(self._engine_options), request)
             async with aclosing(aiter(turn)) as events:
                 async for event in events:
                     yield event
             yield turn.result
 
-    def _turn(self, engine: Engine) -> RetriedTurn:
+    def _turn(self, engine: Engine, request: TurnRequest) -> RetriedTurn:
         self._on_loaded()
-        return RetriedTurn(lambda: Turn(engine, self._request), max_retries=self._max_retries)
+        return RetriedTurn(partial(Turn, engine, request), max_retries=self._max_retries)

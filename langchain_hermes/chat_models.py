@@ -73,8 +73,8 @@ class ChatHermes(HermesOptions):
         >>> asyncio.run(llm.ainvoke("Hello!")).text == llm.invoke("Hello!").text
         True
 
-        `ainvoke`, `astream` and `abatch` run on the event loop without a thread per call. Cancelling a task or leaving
-        a stream stops the computation.
+        `ainvoke`, `astream` and `abatch` run on the event loop without a thread per call; prompts and grammars are made
+        beside it, in a few threads that all calls share. Cancelling a task or leaving a stream stops the computation.
 
     Tool calling:
         >>> def get_weather(city: str) -> str:
@@ -182,11 +182,15 @@ class ChatHermes(HermesOptions):
     ) -> tuple[Call, ChunkWriter]:
         with model_call():
             options = CallOptions(self, self._call_options(kwargs))
-            request = options.turn_request(to_runtime_messages(messages), stop)
         engine_options = self._engine_options(options["model"], options["max_retries"])
         # The server engine waits and tries again by itself, as the server asks it to.
         retries = 0 if self._is_remote else options["max_retries"] or 0
-        call = Call(engine_options, request, max_retries=retries, on_loaded=self._refresh_profile)
+        call = Call(
+            engine_options,
+            lambda: options.turn_request(to_runtime_messages(messages), stop),
+            max_retries=retries,
+            on_loaded=self._refresh_profile,
+        )
         is_legacy = bool(kwargs.get("functions"))
         writer = ChunkWriter(options["model"], as_blocks=self.output_version == "v1", as_function_call=is_legacy)
         return call, writer

@@ -21,7 +21,6 @@ from llama_index.core.instrumentation.events.llm import (
     LLMStructuredPredictInProgressEvent,
     LLMStructuredPredictStartEvent,
 )
-from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.tools.types import BaseTool
@@ -35,13 +34,14 @@ from hermes_runtime.partial import NOTHING, PartialValue
 from llama_index_hermes._errors import StructuredOutputError
 from llama_index_hermes._messages import calls_of
 from llama_index_hermes._programs import aobject_responses, object_responses, only_make_objects
+from llama_index_hermes._tools import ToolChats
 
 _dispatcher = get_dispatcher(__name__)
 _OBJECT, _OBJECT_OR_LIST = re.compile(r"\{"), re.compile(r"[{\[]")
 _DECIDED_HERE = ("tools", "tool_choice", "tool_required", "parallel_tool_calls", "response_format")
 
 
-class StructuredPrediction(OptionFields, FunctionCallingLLM):
+class StructuredPrediction(OptionFields, ToolChats):
     """`structured_predict` and its kin.
 
     In the default `pydantic_program_mode` the class's JSON Schema is shown to the model and, under the constraint, is

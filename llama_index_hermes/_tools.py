@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llama_index.core.base.llms.types import ChatResponse, ChatResponseAsyncGen
+from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.tools.types import BaseTool
 
 from hermes_runtime.messages import ToolChoice, ToolChoiceLike, ToolLike, ToolSpec, coerce_tools
+from hermes_runtime.off_loop import off_loop
 from hermes_runtime.schema_edits import with_plain_root
 
 
@@ -21,6 +24,22 @@ def tool_specs(tools: Sequence[BaseTool | ToolLike]) -> tuple[ToolSpec, ...]:
         InvalidRequestError: A tool has no name, or two have the same.
     """
     return coerce_tools([_tool_spec(tool) if isinstance(tool, BaseTool) else tool for tool in tools])
+
+
+class ToolChats(FunctionCallingLLM):
+    """Chats with tools in an event loop, which goes on while the schemas of the tools are made."""
+
+    async def achat_with_tools(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> ChatResponse:
+        """Answer a conversation that may call tools."""
+        specs: Sequence[Any] = await off_loop(tool_specs, tools)
+        return await super().achat_with_tools(specs, *args, **kwargs)
+
+    async def astream_chat_with_tools(
+        self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any
+    ) -> ChatResponseAsyncGen:
+        """Stream the answer of `achat_with_tools`."""
+        specs: Sequence[Any] = await off_loop(tool_specs, tools)
+        return await super().astream_chat_with_tools(specs, *args, **kwargs)
 
 
 def _tool_spec(tool: BaseTool) -> ToolSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec
 
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as generic_messages_to_prompt
 from llama_index.core.base.llms.types import (
@@ -33,6 +33,7 @@ from hermes_runtime.errors import HermesError, InvalidRequestError
 from hermes_runtime.hosted_options import names_server
 from hermes_runtime.lost_calls import lost_calls
 from hermes_runtime.messages import ToolLike
+from hermes_runtime.off_loop import off_loop
 from hermes_runtime.option_fields import validation_errors
 from hermes_runtime.retries import RetriedTurn
 from hermes_runtime.turn import RawTurn, Turn, TurnRequest, render
@@ -52,6 +53,8 @@ from llama_index_hermes._responses import (
 from llama_index_hermes._structured import StructuredPrediction
 from llama_index_hermes._tokenizer import ModelTokenizer, pack_with
 from llama_index_hermes._tools import plain_tool_choice, resolve_tool_choice, tool_specs
+
+P = ParamSpec("P")
 
 
 class HermesLLM(StructuredPrediction):
@@ -273,23 +276,23 @@ class HermesLLM(StructuredPrediction):
             EngineError: The computation failed.
             UnmetDemandError: Without a grammar, the model answered without the call or the choice that was demanded.
         """
-        return chat_response(self._turn(self._chat_request(messages, kwargs)), self.model)
+        return chat_response(self._chat(messages, kwargs), self.model)
 
     @chat_endpoint
     async def achat(self, messages: Iterable[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation; see `chat`. Cancelling the task stops the model."""
-        turn = await asyncio.to_thread(self._turn, self._chat_request(messages, kwargs))
+        turn = await self._made(self._chat, list(messages), kwargs)
         return await achat_response(turn, self.model)
 
     @chat_endpoint
     def stream_chat(self, messages: Iterable[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Stream the answer of `chat`: cumulative messages, new text in `delta`, usage last; closing stops it."""
-        return chat_responses(self._turn(self._chat_request(messages, kwargs)), self.model)
+        return chat_responses(self._chat(messages, kwargs), self.model)
 
     @chat_endpoint
     async def astream_chat(self, messages: Iterable[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Stream the answer of `chat` in an event loop."""
-        turn = await asyncio.to_thread(self._turn, self._chat_request(messages, kwargs))
+        turn = await self._made(self._chat, list(messages), kwargs)
         return achat_responses(turn, self.model)
 
     @completion_endpoint
@@ -306,7 +309,7 @@ class HermesLLM(StructuredPrediction):
     @completion_endpoint
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt; see `complete`."""
-        turn = await asyncio.to_thread(self._completion, prompt, formatted, kwargs)
+        turn = await self._made(self._completion, prompt, formatted, kwargs)
         return completion_response(await achat_response(turn, self.model))
 
     @completion_endpoint
@@ -318,7 +321,7 @@ class HermesLLM(StructuredPrediction):
     @completion_endpoint
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Stream the answer of `complete` in an event loop."""
-        turn = await asyncio.to_thread(self._completion, prompt, formatted, kwargs)
+        turn = await self._made(self._completion, prompt, formatted, kwargs)
         return (completion_response(response) async for response in achat_responses(turn, self.model))
 
     def get_tool_calls_from_response(
@@ -380,6 +383,14 @@ class HermesLLM(StructuredPrediction):
 
     def _chat_request(self, messages: Iterable[ChatMessage], options: dict[str, Any]) -> TurnRequest:
         return turn_request(to_hermes(messages), self._turn_options, self._call_options(options))
+
+    async def _made(self, make: Callable[P, RunningTurn], *args: P.args, **kwargs: P.kwargs) -> RunningTurn:
+        """Make a turn while the event loop goes on; loading the engine first may take minutes."""
+        is_loaded = loaded_engine(**self._engine_arguments) is not None
+        return await (off_loop if is_loaded else asyncio.to_thread)(make, *args, **kwargs)
+
+    def _chat(self, messages: Iterable[ChatMessage], options: dict[str, Any]) -> RunningTurn:
+        return self._turn(self._chat_request(messages, options))
 
     def _turn(self, request: TurnRequest) -> RunningTurn:
         return self._retried(partial(Turn, self._load(), request))
