@@ -33,7 +33,6 @@ class OptionFields(BaseModel):
     """A base beside a framework's own, for the class whose fields are the options.
 
     An object knows own names only: what was given under a hosted name stands in the field of the same meaning.
-
     """
 
     _framework: ClassVar[type[BaseModel]] = BaseModel  # its fields are no options of the model

@@ -23,7 +23,7 @@ from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPU
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
 from llama_index.core.tools.types import BaseTool
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
+from pydantic import BaseModel, PrivateAttr
 
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import Engine
@@ -39,6 +39,7 @@ from hermes_runtime.retries import RetriedTurn
 from hermes_runtime.turn import RawTurn, Turn, TurnRequest, render
 from llama_index_hermes._endpoints import chat_endpoint, completion_endpoint, opened
 from llama_index_hermes._errors import NoToolCallError
+from llama_index_hermes._fields import HermesFields
 from llama_index_hermes._messages import calls_of, to_hermes, tool_selections, with_first_call
 from llama_index_hermes._options import OF_CALLS, TURN_OPTIONS, generation_options, turn_request
 from llama_index_hermes._programs import GrowingObjects, growing_selections
@@ -50,14 +51,13 @@ from llama_index_hermes._responses import (
     chat_responses,
     completion_response,
 )
-from llama_index_hermes._structured import StructuredPrediction
 from llama_index_hermes._tokenizer import ModelTokenizer, pack_with
 from llama_index_hermes._tools import plain_tool_choice, resolve_tool_choice, tool_specs
 
 P = ParamSpec("P")
 
 
-class HermesLLM(StructuredPrediction):
+class HermesLLM(HermesFields):
     """A Hermes model that runs in this process, with tools, structured output, streaming and async.
 
     Setup:
@@ -143,59 +143,8 @@ class HermesLLM(StructuredPrediction):
         ['finish_reason', 'model', 'repairs', 'usage']
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-
     _framework: ClassVar[type[BaseModel]] = FunctionCallingLLM
     _of_calls: ClassVar[frozenset[str]] = OF_CALLS
-
-    model: str = Field(description="A hub id, a local folder, or 'tiny-hermes', the embedded checkpoint.")
-    engine: str = Field(
-        default="local",
-        description="What runs the model: 'local' or 'vllm', both in this process; base_url alone chooses 'server'.",
-    )
-    base_url: str | None = Field(
-        default=None, description="Address of a completion server, such as 'http://localhost:8000/v1'."
-    )
-    api_key: SecretStr | None = Field(
-        default=None, exclude=True, repr=False, description="Sent to the server at base_url as a bearer token."
-    )
-    engine_options: dict[str, Any] | None = Field(
-        default=None,
-        repr=False,
-        description="What the engine takes beside the options here; see `hermes_runtime.load_engine`.",
-    )
-    device: str | None = Field(default=None, description="Torch device; unset takes the best one at hand.")
-    kernel: str | None = Field(default=None, description="Kernel of 4-bit weights; unset takes the fastest at hand.")
-    context_window: int | None = Field(
-        default=None, gt=0, description="Prompt and answer together, in tokens; unset takes the checkpoint's."
-    )
-    dialect: str = Field(default="card", description="How the model is told of tools; see `hermes_runtime.DIALECTS`.")
-    temperature: float | None = Field(default=None, description="0 is greedy.")
-    top_p: float | None = Field(default=None, description="Nucleus mass in (0, 1].")
-    top_k: int | None = Field(default=None, description="Number of candidates; 0 keeps all.")
-    min_p: float | None = Field(default=None, description="Least probability relative to the best candidate's.")
-    repetition_penalty: float | None = Field(default=None, description="Above 0; 1 is none.")
-    max_tokens: int | None = Field(
-        default=None, description="Upper bound on generated tokens; unset means what is left of the context window."
-    )
-    stop: str | list[str] | None = Field(default=None, description="Strings that end the answer.")
-    seed: int | None = Field(default=None, description="Makes sampling reproducible.")
-    timeout: float | None = Field(default=None, description="Seconds for one answer, time in the queue included.")
-    max_retries: int | None = Field(
-        default=None,
-        ge=0,
-        description="Further tries where the engine failed before an answer began; unset is 0, and 2 for a server.",
-    )
-    constrained: bool = Field(
-        default=True, description="Make malformed tool calls and JSON that breaks its schema impossible."
-    )
-    max_repairs: int = Field(
-        default=0, ge=0, description="How often the model is shown a call that breaks its schema, and asked again."
-    )
-    logprobs: bool | None = Field(default=None, description="Report the log-probability of every token.")
-    top_logprobs: int | None = Field(
-        default=None, description="Alternatives to report for every token, 0 to 20; turns logprobs on."
-    )
 
     _engine_window: int | None = PrivateAttr(default=None)
 
