@@ -143,7 +143,7 @@ def test_a_call_or_json_of_the_schema(answers):
     [
         {"tools": TOOLS, "tool_choice": "get_whether"},
         {"tool_choice": "any"},
-        {"tools": TOOLS, "tool_choice": "any", "constrained": False},
+        {"regex": "a", "constrained": False},
         {"choices": ["a"], "regex": "a"},
         {"choices": []},
         {"tools": [{"name": "f", "parameters": {"$ref": "https://example.com/schema.json"}}]},
