@@ -1,7 +1,5 @@
 """llama-index-core's agents and workflows, memories, programs and structured predictions."""
 
-import datetime as dt
-from enum import Enum
 from typing import Any
 
 from llama_index.core.agent.workflow import (
@@ -23,49 +21,10 @@ from llama_index.core.memory import (
 from llama_index.core.tools import FunctionTool
 from llama_index.core.tools.types import ToolOutput
 from llama_index.core.workflow import Context, HumanResponseEvent, InputRequiredEvent
-from pydantic import BaseModel, Field
 
-from tests.llama_index_contract.replies import Call
+from tests.side_by_side.llama_index_kit import ADD, ADD_TWICE, CUT, LLAMA_INDEX, Person, add, fail
 from tests.side_by_side.scenario import scenario, scenario_by_failure
-from tests.side_by_side.script import call, calls, value
-
-LLAMA_INDEX = "llama_index"
-ADD = call("add", a=1, b=2)
-ADD_TWICE = calls(Call("add", {"a": 1, "b": 2}), Call("add", {"a": 3, "b": 4}), text="Both, then.")
-CUT = calls(Call("add", {"a": 1, "b": 2}, broken_off=7))
-
-
-def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
-
-
-def fail(reason: str) -> str:
-    """Fail for a reason."""
-    raise RuntimeError(f"failed: {reason}")
-
-
-class Person(BaseModel):
-    """A person."""
-
-    name: str
-    age: int = Field(ge=0)
-
-
-class Mood(Enum):
-    """A mood."""
-
-    GOOD = "good"
-    BAD = "bad"
-
-
-class Trip(BaseModel):
-    """A trip."""
-
-    to: Person
-    on: dt.date
-    mood: Mood
-    stops: list[str]
+from tests.side_by_side.script import call, value
 
 
 async def _ran(agent: Any, asked: str = "What is 1 and 2?", **options: Any) -> Any:

@@ -10,33 +10,12 @@ from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.program import FunctionCallingProgram, LLMTextCompletionProgram
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.tools import FunctionTool
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from tests.llama_index_contract.replies import Call, Reply
+from tests.side_by_side.llama_index_kit import ADD, LLAMA_INDEX, Person, add
 from tests.side_by_side.scenario import scenario, settled
-from tests.side_by_side.script import call, calls, value
-
-LLAMA_INDEX = "llama_index"
-ADD = call("add", a=1, b=2)
-ADD_TWICE = calls(Call("add", {"a": 1, "b": 2}), Call("add", {"a": 3, "b": 4}), text="Both, then.")
-CUT = calls(Call("add", {"a": 1, "b": 2}, broken_off=7))
-
-
-def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
-
-
-def fail(reason: str) -> str:
-    """Fail for a reason."""
-    raise RuntimeError(f"failed: {reason}")
-
-
-class Person(BaseModel):
-    """A person."""
-
-    name: str
-    age: int = Field(ge=0)
+from tests.side_by_side.script import calls, value
 
 
 class Mood(Enum):
