@@ -7,13 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from hermes_runtime.literals import LiteralError, parse_value
-from hermes_runtime.messages import InvalidToolCall, ToolCall, ToolSpec, new_call_id
+from hermes_runtime.literals import LiteralError, object_in
+from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, ToolSpec, new_call_id
 from hermes_runtime.pieces import ArgumentPieces
-from hermes_runtime.validation import problems
+from hermes_runtime.validation import value_problems
 
 Reason = Literal["malformed", "truncated", "missing_name", "bad_arguments"]
-Outcome = ToolCall | InvalidToolCall
 
 # One block holds one call, or a few in models that list them. What is past this many is one invalid call, because each
 # costs a check against its schema, and a megabyte has room for half a million.
@@ -99,17 +98,6 @@ def read_arguments(name: str, value: Any, raw: str, tools: Sequence[ToolSpec]) -
     return _read_call({"name": name, "arguments": value}, raw, tools)
 
 
-def object_in(written: Any) -> Any:
-    """Return what stands in a string where an object was to be: some encode arguments twice.
-
-    Raises:
-        LiteralError: The string holds no value.
-    """
-    if isinstance(written, str):
-        return parse_value(written) if written.strip() else {}
-    return written
-
-
 def invalid_call(
     reason: Reason,
     detail: str,
@@ -125,6 +113,28 @@ def invalid_call(
         arguments=raw,
         error=f"{reason}: {detail}",
     )
+
+
+def problems(call_name: str, arguments: Mapping[str, Any], tools: Sequence[ToolSpec]) -> tuple[str, ...]:
+    """Say what a call breaks.
+
+    Args:
+        call_name: The tool's name as the model wrote it.
+        arguments: The arguments as the model wrote them.
+        tools: The tools that were bound; with none, nothing can be broken.
+
+    Returns:
+        As `value_problems`, of the arguments; or one whose reason is `unknown_tool`.
+
+    Raises:
+        SchemaError: The tool's own schema is unusable; see `check_schema`.
+    """
+    if not tools:
+        return ()
+    for tool in tools:
+        if tool.name == call_name:
+            return value_problems(arguments, tool.parameters)
+    return (f"unknown_tool: $: there is no tool {call_name[:100]!r}; the tools are {[tool.name for tool in tools]}",)
 
 
 def refuse_other_keys(known: Collection[str], key: str, value: Any) -> str | None:

@@ -328,6 +328,17 @@ def parse_value(text: str) -> Any:
     return value
 
 
+def object_in(written: Any) -> Any:
+    """Return what stands in a string where an object was to be: some encode arguments twice.
+
+    Raises:
+        LiteralError: The string holds no value.
+    """
+    if isinstance(written, str):
+        return parse_value(written) if written.strip() else {}
+    return written
+
+
 def _number(atom: str, at: int) -> int | float:
     if len(atom) <= _MAX_ATOM:
         if _INTEGER.fullmatch(atom):

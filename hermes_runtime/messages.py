@@ -117,6 +117,10 @@ class InvalidToolCall:
     error: str
 
 
+Outcome = ToolCall | InvalidToolCall
+"""What was read of a call."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
     """Which calls a turn may or must make.

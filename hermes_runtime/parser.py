@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from hermes_runtime import markup
 from hermes_runtime.blocks import CallBlock
-from hermes_runtime.calls import Outcome, invalid_call
+from hermes_runtime.calls import invalid_call
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.events import (
     Event,
@@ -30,7 +30,7 @@ from hermes_runtime.events import (
     ToolCallDelta,
     ToolCallEvent,
 )
-from hermes_runtime.messages import InvalidToolCall, ToolCall, ToolLike, coerce_tools
+from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, ToolLike, coerce_tools
 from hermes_runtime.reasoning import ReasoningBlock
 from hermes_runtime.unwrapped import UnwrappedCall
 from hermes_runtime.validation import check_schema

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from functools import partial
 
-from hermes_runtime.calls import Outcome, invalid_call, read_arguments, read_known_calls, refuse_other_keys
+from hermes_runtime.calls import invalid_call, read_arguments, read_known_calls, refuse_other_keys
 from hermes_runtime.literals import LiteralError, LiteralScanner
-from hermes_runtime.messages import ToolSpec
+from hermes_runtime.messages import Outcome, ToolSpec
 from hermes_runtime.window import Window
 
 

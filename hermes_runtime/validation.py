@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -17,7 +17,6 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, Schema, specification_with
 
 from hermes_runtime.errors import SchemaError
-from hermes_runtime.messages import ToolSpec
 
 _MAX_DETAIL = 300
 _MAX_PROBLEMS = 20
@@ -40,31 +39,12 @@ def check_schema(schema: Any, *, where: str) -> None:
         raise SchemaError(f"{where}: {error}") from None
 
 
-def problems(call_name: str, arguments: Mapping[str, Any], tools: Sequence[ToolSpec]) -> tuple[str, ...]:
-    """Say what a call breaks.
-
-    Args:
-        call_name: The tool's name as the model wrote it.
-        arguments: The arguments as the model wrote them.
-        tools: The tools that were bound; with none, nothing can be broken.
+def value_problems(value: Any, schema: Any) -> tuple[str, ...]:
+    """Say what a value breaks in a schema.
 
     Returns:
-        One `reason: path: detail` each: the reason is `unknown_tool` or the name of the schema keyword that failed, the
-        path is a JSON path into the arguments. Empty where the call is right.
-
-    Raises:
-        SchemaError: The tool's own schema is unusable; see `check_schema`.
-    """
-    if not tools:
-        return ()
-    for tool in tools:
-        if tool.name == call_name:
-            return value_problems(arguments, tool.parameters)
-    return (f"unknown_tool: $: there is no tool {call_name[:100]!r}; the tools are {[tool.name for tool in tools]}",)
-
-
-def value_problems(value: Any, schema: Any) -> tuple[str, ...]:
-    """Say what a value breaks in a schema, in the form of `problems`.
+        One `reason: path: detail` each: the reason is the name of the schema keyword that failed, the path is a JSON
+        path into the value. Empty where the value is right.
 
     Raises:
         SchemaError: The schema is unusable; see `check_schema`.
