@@ -15,7 +15,7 @@ from hermes_runtime.calls import (
     invalid_call,
     read_calls,
 )
-from hermes_runtime.literals import LiteralError, LiteralScanner
+from hermes_runtime.literals.scanner import LiteralError, LiteralScanner
 from hermes_runtime.messages import ToolSpec
 from hermes_runtime.pieces import ArgumentPieces
 from hermes_runtime.window import Window

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from hermes_runtime.literals import LiteralError, object_in
+from hermes_runtime.literals.scanner import LiteralError, object_in
 from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, ToolSpec, new_call_id
 from hermes_runtime.pieces import ArgumentPieces
 from hermes_runtime.validation import value_problems

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hermes_runtime.errors import InvalidRequestError, SchemaError
-from hermes_runtime.escapes import well_formed
+from hermes_runtime.literals.escapes import well_formed
 from hermes_runtime.messages import ToolCall, ToolSpec
 
 _INTRODUCTION = (

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from hermes_runtime.literals import LiteralError, LiteralScanner, parse_value
+from hermes_runtime.literals.scanner import LiteralError, LiteralScanner, parse_value
 from hermes_runtime.markup import REASONING_CLOSE, REASONING_OPEN
 from hermes_runtime.validation import check_schema, value_problems
 

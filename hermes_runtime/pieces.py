@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hermes_runtime.escapes import StringDecoder
+from hermes_runtime.literals.escapes import StringDecoder
 from hermes_runtime.messages import new_call_id
 
 

@@ -20,8 +20,8 @@ from hermes_runtime.control_tokens import control_tokens, plain_encoder, without
 from hermes_runtime.conversation import coerce_messages
 from hermes_runtime.dialects import Dialect, resolve_dialect, tool_call_block
 from hermes_runtime.errors import CheckpointError
-from hermes_runtime.escapes import well_formed
-from hermes_runtime.literals import parse_value
+from hermes_runtime.literals.escapes import well_formed
+from hermes_runtime.literals.scanner import parse_value
 from hermes_runtime.messages import (
     Assistant,
     Message,

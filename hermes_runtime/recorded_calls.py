@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hermes_runtime.content import calls_within
-from hermes_runtime.literals import LiteralError, object_in
+from hermes_runtime.literals.scanner import LiteralError, object_in
 from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, new_call_id
 
 Recorded = tuple[tuple[ToolCall, ...], tuple[InvalidToolCall, ...]]

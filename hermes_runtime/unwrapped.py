@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from functools import partial
 
 from hermes_runtime.calls import invalid_call, read_arguments, read_known_calls, refuse_other_keys
-from hermes_runtime.literals import LiteralError, LiteralScanner
+from hermes_runtime.literals.scanner import LiteralError, LiteralScanner
 from hermes_runtime.messages import Outcome, ToolSpec
 from hermes_runtime.window import Window
 

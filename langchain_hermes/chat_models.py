@@ -12,7 +12,7 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 
 from hermes_runtime.errors import InvalidRequestError
-from hermes_runtime.escapes import well_formed
+from hermes_runtime.literals.escapes import well_formed
 from hermes_runtime.turn import render
 from langchain_hermes._call import Call
 from langchain_hermes._chunks import TOKEN_USAGE, ChunkWriter, summed_usage

@@ -13,9 +13,9 @@ from pydantic import Field, field_validator
 
 from hermes_runtime.answer_type import AnswerType
 from hermes_runtime.dialects import resolve_dialect
+from hermes_runtime.literals.partial_value import PartialValue
 from hermes_runtime.messages import InvalidToolCall, new_call_id
 from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, StreamParser
-from hermes_runtime.partial import PartialValue
 from langchain_hermes._chunks import PROBLEMS, EventChunks, finished
 from langchain_hermes._objects import TextReader
 from langchain_hermes._reading import Piece, Reader, ReadingOutputParser

@@ -16,8 +16,8 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.tools import FunctionTool
 
+from hermes_runtime.literals.partial_value import PartialValue
 from hermes_runtime.lost_calls import lost_calls
-from hermes_runtime.partial import PartialValue
 from llama_index_hermes._errors import StructuredOutputError
 from llama_index_hermes._messages import calls_of
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from hermes_runtime.engines.server.events import EventReader
 from hermes_runtime.errors import EngineError, GenerationTimeoutError, InvalidRequestError, ModelNotFoundError
-from hermes_runtime.escapes import well_formed
+from hermes_runtime.literals.escapes import well_formed
 
 if TYPE_CHECKING:
     import httpx

@@ -23,7 +23,7 @@ from hermes_runtime.errors import (
     EngineError,
     InvalidRequestError,
 )
-from hermes_runtime.escapes import well_formed
+from hermes_runtime.literals.escapes import well_formed
 
 T = TypeVar("T")
 _LONGEST_WAIT = 60.0  # seconds between two tries, whatever the server asks for

@@ -15,7 +15,7 @@ from math import isfinite
 from typing import Any, Protocol
 
 from hermes_runtime.errors import HermesError
-from hermes_runtime.escapes import decode_string
+from hermes_runtime.literals.escapes import decode_string
 
 # Deeper values would break what comes after: pydantic's serializer, json.dumps and repr all recurse.
 MAX_DEPTH = 200

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, Final
 
-from hermes_runtime.literals import LiteralError, parse_value
+from hermes_runtime.literals.scanner import LiteralError, parse_value
 
 NOTHING: Final = object()
 """No value can be read yet; None is a value."""
