@@ -19,8 +19,8 @@ from hermes_runtime.json_answer import parse_json
 from hermes_runtime.literals.partial_value import NOTHING
 from hermes_runtime.messages import ToolSpec
 from hermes_runtime.python_types import adapter_of
-from hermes_runtime.schema_edits import in_object, with_plain_root, without_null_keywords, without_titles
-from hermes_runtime.validation import check_schema, value_problems
+from hermes_runtime.schema.edits import in_object, with_plain_root, without_null_keywords, without_titles
+from hermes_runtime.schema.validation import check_schema, value_problems
 
 _ACCEPTED = (
     "a pydantic class, a TypedDict, a dataclass, an Enum or another type that pydantic knows (list[A], A | B, Literal, "

@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any
 
 from hermes_runtime.gbnf_rules import Rules, literal, repeated
-from hermes_runtime.json_schema import is_pointer, target, walk
+from hermes_runtime.schema.keywords import is_pointer, target, walk
 
 # llama.cpp writes a repetition out, once for each time.
 MAX_REPEATED = 300

@@ -8,7 +8,7 @@ from typing import Any
 
 from hermes_runtime.literals.scanner import LiteralError, LiteralScanner, parse_value
 from hermes_runtime.markup import REASONING_CLOSE, REASONING_OPEN
-from hermes_runtime.validation import check_schema, value_problems
+from hermes_runtime.schema.validation import check_schema, value_problems
 
 _OPENER = re.compile(r"[{\[]")
 

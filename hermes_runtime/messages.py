@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from hermes_runtime.errors import InvalidRequestError, ToolChoiceError
-from hermes_runtime.schema_edits import without_null_keywords
+from hermes_runtime.schema.edits import without_null_keywords
 
 EMPTY_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 

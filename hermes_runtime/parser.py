@@ -32,8 +32,8 @@ from hermes_runtime.events import (
 )
 from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, ToolLike, coerce_tools
 from hermes_runtime.reasoning import ReasoningBlock
+from hermes_runtime.schema.validation import check_schema
 from hermes_runtime.unwrapped import UnwrappedCall
-from hermes_runtime.validation import check_schema
 from hermes_runtime.window import Window
 
 __all__ = [

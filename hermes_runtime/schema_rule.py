@@ -17,8 +17,9 @@ from typing import Any, Literal
 from llguidance import LLMatcher
 
 from hermes_runtime.errors import SchemaError
-from hermes_runtime.finite_schema import without_endless_branches
-from hermes_runtime.json_schema import (
+from hermes_runtime.literals.escapes import well_formed
+from hermes_runtime.schema.finite import without_endless_branches
+from hermes_runtime.schema.keywords import (
     References,
     UnusableSchemaError,
     closed,
@@ -29,7 +30,6 @@ from hermes_runtime.json_schema import (
     weight,
     with_exclusive_choices,
 )
-from hermes_runtime.literals.escapes import well_formed
 
 Kind = Literal["arguments", "value"]
 

@@ -39,8 +39,8 @@ from hermes_runtime.parser import Event, StreamParser
 from hermes_runtime.plain_text import TextReader, VerbatimReader
 from hermes_runtime.prompt import Prompt, build_prompt
 from hermes_runtime.replay import ReplayMap
-from hermes_runtime.schema_edits import without_null_keywords
-from hermes_runtime.validation import check_schema
+from hermes_runtime.schema.edits import without_null_keywords
+from hermes_runtime.schema.validation import check_schema
 
 __all__ = [
     "RawTurn",

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from hermes_runtime.answer_type import AnswerType, is_text, refused
 from hermes_runtime.errors import HermesError, InvalidRequestError
 from hermes_runtime.messages import EMPTY_PARAMETERS, ToolChoice, ToolChoiceLike, ToolSpec
-from hermes_runtime.schema_edits import is_recursive, with_plain_root, without_null_keywords
+from hermes_runtime.schema.edits import is_recursive, with_plain_root, without_null_keywords
 
 Tool = Mapping[str, Any] | type | Callable[..., Any] | BaseTool | ToolSpec
 # Whatever `answer_type` takes: type checkers have no word for `A | B` and the other forms of `typing`.

@@ -11,7 +11,7 @@ from llama_index.core.tools.types import BaseTool
 
 from hermes_runtime.messages import ToolChoice, ToolChoiceLike, ToolLike, ToolSpec, coerce_tools
 from hermes_runtime.off_loop import off_loop
-from hermes_runtime.schema_edits import with_plain_root
+from hermes_runtime.schema.edits import with_plain_root
 
 
 def tool_specs(tools: Sequence[BaseTool | ToolLike]) -> tuple[ToolSpec, ...]:

@@ -11,7 +11,7 @@ from hermes_runtime.answer_type import AnswerType, UnreadableAnswerError, respon
 from hermes_runtime.errors import SchemaError
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.literals.partial_value import NOTHING
-from hermes_runtime.validation import value_problems
+from hermes_runtime.schema.validation import value_problems
 from tests.grammar_oracle import matches
 from tests.schema_forms import APPLE, FORMS, NO_SCHEMAS, Apple, Bread, Color, Old, Part, Row
 

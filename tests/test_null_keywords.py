@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hermes_runtime.answer_type import AnswerType
 from hermes_runtime.calls import problems
 from hermes_runtime.grammar import build_grammar
-from hermes_runtime.json_schema import MAX_DEPTH
 from hermes_runtime.messages import ToolSpec
 from hermes_runtime.prompt import build_prompt
-from hermes_runtime.schema_edits import without_null_keywords
+from hermes_runtime.schema.edits import without_null_keywords
+from hermes_runtime.schema.keywords import MAX_DEPTH
 from hermes_runtime.turn import Turn, TurnRequest
 from tests.scripted_engine import ScriptedEngine
 

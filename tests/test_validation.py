@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from hermes_runtime.calls import problems
 from hermes_runtime.errors import SchemaError
 from hermes_runtime.messages import ToolSpec
-from hermes_runtime.validation import check_schema, value_problems
+from hermes_runtime.schema.validation import check_schema, value_problems
 
 FERRY = ToolSpec(
     "book_ferry",

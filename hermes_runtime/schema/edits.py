@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hermes_runtime.json_schema import is_pointer, mapped, nodes, target
+from hermes_runtime.schema.keywords import is_pointer, mapped, nodes, target
 
 _MAY_BE_NULL = frozenset({"const", "default"})
 

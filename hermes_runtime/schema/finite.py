@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from hermes_runtime.json_schema import is_pointer, mapped, nodes, subschemas, target
+from hermes_runtime.schema.keywords import is_pointer, mapped, nodes, subschemas, target
 
 
 def without_endless_branches(root: Any) -> Any:

@@ -1,0 +1,1 @@
+"""JSON Schemas: read, brought into one spelling, and checked against."""
