@@ -23,7 +23,7 @@ from hermes_runtime.errors import (
     SchemaError,
     UnmetDemandError,
 )
-from hermes_runtime.grammar import MAX_CALLS, Grammar, build_grammar, check_form, check_max_calls
+from hermes_runtime.grammar.build import MAX_CALLS, Grammar, build_grammar, check_form, check_max_calls
 from hermes_runtime.literals.escapes import well_formed
 from hermes_runtime.lost_calls import length_limit, warn_of_lost_calls
 from hermes_runtime.messages import (

@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator
 from llguidance import LLMatcher, grammar_from
 
 from hermes_runtime.errors import InvalidRequestError, SchemaError
-from hermes_runtime.gbnf_schema import MAX_REPEATED
 from hermes_runtime.grammar import build_grammar
+from hermes_runtime.grammar.gbnf_schema import MAX_REPEATED
 from hermes_runtime.messages import ToolSpec
 from hermes_runtime.parser import parse_completion
 from tests import grammar_oracle

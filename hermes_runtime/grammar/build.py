@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 from hermes_runtime.dialects import Dialect, resolve_dialect
 from hermes_runtime.errors import InvalidRequestError, SchemaError
-from hermes_runtime.gbnf import write_gbnf
-from hermes_runtime.lark import check_regex, write_lark
+from hermes_runtime.grammar.gbnf import write_gbnf
+from hermes_runtime.grammar.lark import check_regex, write_lark
+from hermes_runtime.grammar.schema_rule import ANY_OBJECT, SchemaRule, schema_rule
+from hermes_runtime.grammar.turn_form import CallForm, Choices, Pattern, TurnForm
 from hermes_runtime.literals.escapes import well_formed
 from hermes_runtime.messages import ToolChoice, ToolChoiceLike, ToolLike, ToolSpec, coerce_tools
 from hermes_runtime.schema.keywords import MAX_SUBSCHEMAS
-from hermes_runtime.schema_rule import ANY_OBJECT, SchemaRule, schema_rule
-from hermes_runtime.turn_form import CallForm, Choices, Pattern, TurnForm
 
 Language = Literal["lark", "gbnf"]
 

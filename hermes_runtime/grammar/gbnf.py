@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hermes_runtime.errors import InvalidRequestError
-from hermes_runtime.gbnf_rules import Rules, any_of, literal, repeated
-from hermes_runtime.gbnf_schema import SchemaWriter
-from hermes_runtime.schema_rule import SchemaRule
-from hermes_runtime.turn_form import NEWLINE, OPEN, PAD_CLOSE, PAD_OPEN, CallForm, Choices, Pattern, TurnForm
+from hermes_runtime.grammar.gbnf_rules import Rules, any_of, literal, repeated
+from hermes_runtime.grammar.gbnf_schema import SchemaWriter
+from hermes_runtime.grammar.schema_rule import SchemaRule
+from hermes_runtime.grammar.turn_form import NEWLINE, OPEN, PAD_CLOSE, PAD_OPEN, CallForm, Choices, Pattern, TurnForm
 
 _WORD = "tool_call"
 _BLANKS = 4  # between the bracket and the word of a tag, as the parser reads them

@@ -15,8 +15,18 @@ from functools import lru_cache
 from llguidance import LLMatcher, regex_to_lark
 
 from hermes_runtime.errors import SchemaError
-from hermes_runtime.schema_rule import SchemaRule
-from hermes_runtime.turn_form import CLOSE, NEWLINE, OPEN, PAD_CLOSE, PAD_OPEN, CallForm, Choices, Pattern, TurnForm
+from hermes_runtime.grammar.schema_rule import SchemaRule
+from hermes_runtime.grammar.turn_form import (
+    CLOSE,
+    NEWLINE,
+    OPEN,
+    PAD_CLOSE,
+    PAD_OPEN,
+    CallForm,
+    Choices,
+    Pattern,
+    TurnForm,
+)
 
 _ANY = "(?s:.)*"
 # All that the parser takes for an opening tag, and for one that lost its bracket (`markup.TAG`).

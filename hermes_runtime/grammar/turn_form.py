@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from hermes_runtime.schema_rule import SchemaRule
+from hermes_runtime.grammar.schema_rule import SchemaRule
 
 OPEN, CLOSE, NEWLINE = "<tool_call>", "</tool_call>", "\n"
 PAD_OPEN, PAD_CLOSE = "<scratch_pad>", "</scratch_pad>"

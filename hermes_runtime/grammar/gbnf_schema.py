@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import Any
 
-from hermes_runtime.gbnf_rules import Rules, literal, repeated
+from hermes_runtime.grammar.gbnf_rules import Rules, literal, repeated
 from hermes_runtime.schema.keywords import is_pointer, target, walk
 
 # llama.cpp writes a repetition out, once for each time.
