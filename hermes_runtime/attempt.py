@@ -9,7 +9,7 @@ from hermes_runtime.demands import Demands
 from hermes_runtime.engines.base import Generation, TokenDelta, TokenLogprob, Usage
 from hermes_runtime.lost_calls import cut_off
 from hermes_runtime.messages import Assistant, InvalidToolCall, Message, ToolCall, ToolResult, User
-from hermes_runtime.parser import (
+from hermes_runtime.parser.stream_parser import (
     Event,
     InvalidToolCallEvent,
     ReasoningDelta,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hermes_runtime.literals.scanner import LiteralError, LiteralScanner, parse_value
-from hermes_runtime.markup import REASONING_CLOSE, REASONING_OPEN
+from hermes_runtime.parser.markup import REASONING_CLOSE, REASONING_OPEN
 from hermes_runtime.schema.validation import check_schema, value_problems
 
 _OPENER = re.compile(r"[{\[]")

@@ -35,8 +35,8 @@ from hermes_runtime.messages import (
     coerce_tools,
 )
 from hermes_runtime.off_loop import off_loop
-from hermes_runtime.parser import Event, StreamParser
-from hermes_runtime.plain_text import TextReader, VerbatimReader
+from hermes_runtime.parser.plain_text import TextReader, VerbatimReader
+from hermes_runtime.parser.stream_parser import Event, StreamParser
 from hermes_runtime.prompt import Prompt, build_prompt
 from hermes_runtime.replay import ReplayMap
 from hermes_runtime.schema.edits import without_null_keywords

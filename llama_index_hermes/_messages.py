@@ -27,7 +27,6 @@ from llama_index.core.llms.llm import ToolSelection
 
 from hermes_runtime.content import Speaker, result_text, said_beside, text_of
 from hermes_runtime.errors import InvalidRequestError
-from hermes_runtime.events import ToolCallDelta
 from hermes_runtime.messages import (
     Assistant,
     InvalidToolCall,
@@ -37,6 +36,7 @@ from hermes_runtime.messages import (
     ToolResult,
     User,
 )
+from hermes_runtime.parser.events import ToolCallDelta
 from hermes_runtime.recorded_calls import recorded_calls
 
 INVALID_CALLS = "invalid_tool_calls"

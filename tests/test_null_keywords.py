@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes_runtime.answer_type import AnswerType
-from hermes_runtime.calls import problems
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec
+from hermes_runtime.parser.calls import problems
 from hermes_runtime.prompt import build_prompt
 from hermes_runtime.schema.edits import without_null_keywords
 from hermes_runtime.schema.keywords import MAX_DEPTH

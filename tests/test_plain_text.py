@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes_runtime.markup import TAG, opens_reasoning
 from hermes_runtime.parser import Event, ReasoningDelta, TextDelta
-from hermes_runtime.plain_text import TextReader
+from hermes_runtime.parser.markup import TAG, opens_reasoning
+from hermes_runtime.parser.plain_text import TextReader
 from tests.test_parser import CALL, EXPLAINED, TEXTS
 
 OPENERS = st.sampled_from(["", " ", "\n", "<think>", "<think>\n", "\n<scratch_pad>\n", "<thi", "< think >"])

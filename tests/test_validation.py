@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from hermes_runtime.calls import problems
 from hermes_runtime.errors import SchemaError
 from hermes_runtime.messages import ToolSpec
+from hermes_runtime.parser.calls import problems
 from hermes_runtime.schema.validation import check_schema, value_problems
 
 FERRY = ToolSpec(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from hermes_runtime import markup
-from hermes_runtime.events import Event, EventWriter, TextDelta
-from hermes_runtime.reasoning import ReasoningBlock
-from hermes_runtime.window import Window
+from hermes_runtime.parser import markup
+from hermes_runtime.parser.events import Event, EventWriter, TextDelta
+from hermes_runtime.parser.reasoning import ReasoningBlock
+from hermes_runtime.parser.text_window import Window
 
 _BLANK = re.compile(r"\s*+")
 _REST_OF_LINE = re.compile(r"[^\S\n]{0,16}(?P<end>\n)?")

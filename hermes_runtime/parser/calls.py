@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from hermes_runtime.literals.scanner import LiteralError, object_in
 from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, ToolSpec, new_call_id
-from hermes_runtime.pieces import ArgumentPieces
+from hermes_runtime.parser.argument_pieces import ArgumentPieces
 from hermes_runtime.schema.validation import value_problems
 
 Reason = Literal["malformed", "truncated", "missing_name", "bad_arguments"]

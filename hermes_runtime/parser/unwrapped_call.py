@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from functools import partial
 
-from hermes_runtime.calls import invalid_call, read_arguments, read_known_calls, refuse_other_keys
 from hermes_runtime.literals.scanner import LiteralError, LiteralScanner
 from hermes_runtime.messages import Outcome, ToolSpec
-from hermes_runtime.window import Window
+from hermes_runtime.parser.calls import invalid_call, read_arguments, read_known_calls, refuse_other_keys
+from hermes_runtime.parser.text_window import Window
 
 
 class UnwrappedCall:

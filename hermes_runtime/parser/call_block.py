@@ -5,20 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from hermes_runtime import markup
-from hermes_runtime.calls import (
-    MOST_CALLS,
-    TOO_MANY,
-    Outcome,
-    Reason,
-    Written,
-    invalid_call,
-    read_calls,
-)
 from hermes_runtime.literals.scanner import LiteralError, LiteralScanner
 from hermes_runtime.messages import ToolSpec
-from hermes_runtime.pieces import ArgumentPieces
-from hermes_runtime.window import Window
+from hermes_runtime.parser import markup
+from hermes_runtime.parser.argument_pieces import ArgumentPieces
+from hermes_runtime.parser.calls import MOST_CALLS, TOO_MANY, Outcome, Reason, Written, invalid_call, read_calls
+from hermes_runtime.parser.text_window import Window
 
 # After a call's object these begin a remnant of a member, not prose: {"name": "f"}, "arguments": {...}
 _REMNANT = frozenset("\"',:;=/#")

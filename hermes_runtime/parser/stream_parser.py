@@ -17,11 +17,12 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from hermes_runtime import markup
-from hermes_runtime.blocks import CallBlock
-from hermes_runtime.calls import invalid_call
 from hermes_runtime.errors import InvalidRequestError
-from hermes_runtime.events import (
+from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, ToolLike, coerce_tools
+from hermes_runtime.parser import markup
+from hermes_runtime.parser.call_block import CallBlock
+from hermes_runtime.parser.calls import invalid_call
+from hermes_runtime.parser.events import (
     Event,
     EventWriter,
     InvalidToolCallEvent,
@@ -30,11 +31,10 @@ from hermes_runtime.events import (
     ToolCallDelta,
     ToolCallEvent,
 )
-from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, ToolLike, coerce_tools
-from hermes_runtime.reasoning import ReasoningBlock
+from hermes_runtime.parser.reasoning import ReasoningBlock
+from hermes_runtime.parser.text_window import Window
+from hermes_runtime.parser.unwrapped_call import UnwrappedCall
 from hermes_runtime.schema.validation import check_schema
-from hermes_runtime.unwrapped import UnwrappedCall
-from hermes_runtime.window import Window
 
 __all__ = [
     "Completion",

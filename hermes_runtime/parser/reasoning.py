@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from hermes_runtime import markup
-from hermes_runtime.events import EventWriter
-from hermes_runtime.window import Window
+from hermes_runtime.parser import markup
+from hermes_runtime.parser.events import EventWriter
+from hermes_runtime.parser.text_window import Window
 
 
 class ReasoningBlock:
