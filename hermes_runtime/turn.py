@@ -12,7 +12,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from hermes_runtime.attempt import Attempt, Reader, TurnFinishReason, TurnResult
-from hermes_runtime.conversation import coerce_messages
 from hermes_runtime.demands import Demands
 from hermes_runtime.dialects import Dialect
 from hermes_runtime.engines.base import Engine, Generation, GenerationRequest, GrammarLanguage, SamplingParams, Usage
@@ -37,8 +36,9 @@ from hermes_runtime.messages import (
 from hermes_runtime.off_loop import off_loop
 from hermes_runtime.parser.plain_text import TextReader, VerbatimReader
 from hermes_runtime.parser.stream_parser import Event, StreamParser
-from hermes_runtime.prompt import Prompt, build_prompt
-from hermes_runtime.replay import ReplayMap
+from hermes_runtime.prompt.build import Prompt, build_prompt
+from hermes_runtime.prompt.conversation import coerce_messages
+from hermes_runtime.prompt.replay import ReplayMap
 from hermes_runtime.schema.edits import without_null_keywords
 from hermes_runtime.schema.validation import check_schema
 

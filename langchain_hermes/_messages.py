@@ -19,7 +19,6 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from hermes_runtime.content import result_text, said_beside, text_of
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import (
     Assistant,
@@ -31,7 +30,8 @@ from hermes_runtime.messages import (
     User,
     new_call_id,
 )
-from hermes_runtime.recorded_calls import recorded_call, recorded_calls, split
+from hermes_runtime.prompt.content import result_text, said_beside, text_of
+from hermes_runtime.prompt.recorded_calls import recorded_call, recorded_calls, split
 from langchain_hermes._chunks import PROBLEMS, without_poison
 
 

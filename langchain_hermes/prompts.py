@@ -19,10 +19,10 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, field_validator
 
-from hermes_runtime.conversation import coerce_messages
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.messages import coerce_tools
 from hermes_runtime.prompt import turns
+from hermes_runtime.prompt.conversation import coerce_messages
 from langchain_hermes._errors import langchain_errors, made
 from langchain_hermes._messages import to_runtime_messages
 from langchain_hermes._tools import response_schema, to_openai_tools

@@ -25,7 +25,6 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.llm import ToolSelection
 
-from hermes_runtime.content import Speaker, result_text, said_beside, text_of
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import (
     Assistant,
@@ -37,7 +36,8 @@ from hermes_runtime.messages import (
     User,
 )
 from hermes_runtime.parser.events import ToolCallDelta
-from hermes_runtime.recorded_calls import recorded_calls
+from hermes_runtime.prompt.content import Speaker, result_text, said_beside, text_of
+from hermes_runtime.prompt.recorded_calls import recorded_calls
 
 INVALID_CALLS = "invalid_tool_calls"
 _LEGACY_CALLS = "tool_calls"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_runtime import content
-from hermes_runtime.content import result_text, said_beside, text_of
 from hermes_runtime.errors import InvalidRequestError
+from hermes_runtime.prompt import content
+from hermes_runtime.prompt.content import result_text, said_beside, text_of
 
 SPEAKERS = ("system", "user", "assistant", "tool")
 PNG = base64.b64encode(b"\x89PNG" * 300).decode()

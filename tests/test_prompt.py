@@ -23,7 +23,7 @@ from hermes_runtime.messages import (
     User,
 )
 from hermes_runtime.prompt import build_prompt
-from hermes_runtime.replay import ReplayMap
+from hermes_runtime.prompt.replay import ReplayMap
 from tests.mistral import BOS, IM_END, IM_START
 
 STOCKS = ToolSpec(

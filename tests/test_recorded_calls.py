@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hermes_runtime.messages import InvalidToolCall, ToolCall, ToolSpec
 from hermes_runtime.parser import parse_completion
 from hermes_runtime.prompt import build_prompt
-from hermes_runtime.recorded_calls import recorded_call, recorded_calls
+from hermes_runtime.prompt.recorded_calls import recorded_call, recorded_calls
 
 WEATHER = ToolSpec("get_weather", "Weather.", {"type": "object", "properties": {"city": {"type": "string"}}})
 JSON = st.recursive(

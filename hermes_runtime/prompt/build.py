@@ -17,7 +17,6 @@ from weakref import WeakKeyDictionary
 from tokenizers import Tokenizer
 
 from hermes_runtime.control_tokens import control_tokens, plain_encoder, without_control_tokens
-from hermes_runtime.conversation import coerce_messages
 from hermes_runtime.dialects import Dialect, resolve_dialect, tool_call_block
 from hermes_runtime.errors import CheckpointError
 from hermes_runtime.literals.escapes import well_formed
@@ -35,7 +34,8 @@ from hermes_runtime.messages import (
     User,
     coerce_tools,
 )
-from hermes_runtime.replay import ReplayMap
+from hermes_runtime.prompt.conversation import coerce_messages
+from hermes_runtime.prompt.replay import ReplayMap
 
 TURN_START = "<|im_start|>"
 TURN_END = "<|im_end|>"

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hermes_runtime.content import calls_within
 from hermes_runtime.literals.scanner import LiteralError, object_in
 from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, new_call_id
+from hermes_runtime.prompt.content import calls_within
 
 Recorded = tuple[tuple[ToolCall, ...], tuple[InvalidToolCall, ...]]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hermes_runtime.content import result_text, said_beside, text_of
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import Assistant, Message, MessageLike, System, ToolResult, User
-from hermes_runtime.recorded_calls import recorded_calls
+from hermes_runtime.prompt.content import result_text, said_beside, text_of
+from hermes_runtime.prompt.recorded_calls import recorded_calls
 
 
 def coerce_messages(messages: Iterable[MessageLike]) -> tuple[Message, ...]:
