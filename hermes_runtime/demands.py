@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hermes_runtime.json_answer import parse_json
+from hermes_runtime.answers.json_answer import parse_json
 from hermes_runtime.messages import ToolCall, ToolChoice
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, AIMessageChunk
 
-from hermes_runtime.answer_type import AnswerType, UnreadableAnswerError
+from hermes_runtime.answers.answer_type import AnswerType, UnreadableAnswerError
 from hermes_runtime.literals.partial_value import NOTHING, PartialValue
 from hermes_runtime.lost_calls import lost_call
 from hermes_runtime.parser.markup import REASONING_CLOSE, REASONING_OPEN

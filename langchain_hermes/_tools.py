@@ -11,7 +11,7 @@ from langchain_core.tools.base import create_schema_from_function
 from langchain_core.utils.function_calling import convert_to_openai_function, convert_to_openai_tool
 from pydantic import BaseModel
 
-from hermes_runtime.answer_type import AnswerType, is_text, refused
+from hermes_runtime.answers.answer_type import AnswerType, is_text, refused
 from hermes_runtime.errors import HermesError, InvalidRequestError
 from hermes_runtime.messages import EMPTY_PARAMETERS, ToolChoice, ToolChoiceLike, ToolSpec
 from hermes_runtime.schema.edits import is_recursive, with_plain_root, without_null_keywords

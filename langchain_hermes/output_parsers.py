@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from pydantic import Field, field_validator
 
-from hermes_runtime.answer_type import AnswerType
+from hermes_runtime.answers.answer_type import AnswerType
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.literals.partial_value import PartialValue
 from hermes_runtime.messages import InvalidToolCall, new_call_id

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from hermes_runtime.answer_type import response_schema
+from hermes_runtime.answers.answer_type import response_schema
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import GenerationRequest, SamplingParams
 from hermes_runtime.grammar import MAX_CALLS

@@ -27,7 +27,7 @@ from llama_index.core.tools.types import BaseTool
 from llama_index.core.types import Model, PydanticProgramMode
 from pydantic import BaseModel, RootModel
 
-from hermes_runtime.answer_type import AnswerType, UnreadableAnswerError
+from hermes_runtime.answers.answer_type import AnswerType, UnreadableAnswerError
 from hermes_runtime.literals.partial_value import NOTHING, PartialValue
 from hermes_runtime.lost_calls import lost_calls
 from hermes_runtime.option_fields import OptionFields

@@ -10,7 +10,7 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools.types import BaseTool
 from llama_index.core.types import BaseOutputParser
 
-from hermes_runtime.answer_type import AnswerType
+from hermes_runtime.answers.answer_type import AnswerType
 from hermes_runtime.dialects import Dialect, resolve_dialect
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import ToolLike

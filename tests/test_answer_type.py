@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from hermes_runtime.answer_type import AnswerType, UnreadableAnswerError, response_schema
+from hermes_runtime.answers.answer_type import AnswerType, UnreadableAnswerError, response_schema
 from hermes_runtime.errors import SchemaError
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.literals.partial_value import NOTHING

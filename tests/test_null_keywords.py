@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes_runtime.answer_type import AnswerType
+from hermes_runtime.answers.answer_type import AnswerType
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec
 from hermes_runtime.parser.calls import problems

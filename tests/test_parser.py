@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hermes_runtime.answers.json_answer import parse_json
 from hermes_runtime.dialects import DIALECTS
 from hermes_runtime.errors import InvalidRequestError, SchemaError
-from hermes_runtime.json_answer import parse_json
 from hermes_runtime.messages import Assistant, ToolCall
 from hermes_runtime.parser import (
     Completion,

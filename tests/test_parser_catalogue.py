@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hermes_runtime.json_answer import parse_json
+from hermes_runtime.answers.json_answer import parse_json
 from hermes_runtime.parser import (
     Event,
     InvalidToolCallEvent,

@@ -9,7 +9,7 @@ import pytest
 from langchain_core.exceptions import OutputParserException
 from langchain_core.tools import StructuredTool, tool
 
-from hermes_runtime.answer_type import AnswerType
+from hermes_runtime.answers.answer_type import AnswerType
 from langchain_hermes import ChatHermes, HermesJsonOutputParser, HermesPrompt, HermesSchemaError
 from tests.schema_forms import APPLE, FORMS, NO_SCHEMAS, SHORT, Apple, Bread, Color
 

@@ -9,7 +9,7 @@ import pytest
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
 
-from hermes_runtime.answer_type import AnswerType
+from hermes_runtime.answers.answer_type import AnswerType
 from hermes_runtime.errors import SchemaError
 from llama_index_hermes import HermesLLM, HermesOutputParser, StructuredOutputError
 from tests.schema_forms import FORMS, NO_SCHEMAS, SHORT, Apple, Bread

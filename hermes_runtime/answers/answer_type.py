@@ -14,11 +14,11 @@ from typing import Any, Self
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import is_typeddict
 
+from hermes_runtime.answers.json_answer import parse_json
+from hermes_runtime.answers.python_types import adapter_of
 from hermes_runtime.errors import HermesError, SchemaError
-from hermes_runtime.json_answer import parse_json
 from hermes_runtime.literals.partial_value import NOTHING
 from hermes_runtime.messages import ToolSpec
-from hermes_runtime.python_types import adapter_of
 from hermes_runtime.schema.edits import in_object, with_plain_root, without_null_keywords, without_titles
 from hermes_runtime.schema.validation import check_schema, value_problems
 
