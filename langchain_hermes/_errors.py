@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from langchain_core import exceptions as langchain
 
 from hermes_runtime import errors as runtime
-from hermes_runtime.option_fields import validation_errors
+from hermes_runtime.options.fields import validation_errors
 
 
 class HermesInvalidRequestError(runtime.InvalidRequestError, langchain.ModelInvalidRequestError):

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model
 
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
-from hermes_runtime.hosted_options import names_server
-from hermes_runtime.option_fields import OptionFields
+from hermes_runtime.options.fields import OptionFields
+from hermes_runtime.options.hosted import names_server
 from langchain_hermes._chunks import PROVIDER
 from langchain_hermes._errors import made
 from langchain_hermes._options import BESIDE_OPTIONS, OF_CALLS, CallOptions

@@ -50,7 +50,7 @@ class ChatHermes(HermesOptions):
         device, kernel, context_window: How the model is run in this process.
         base_url, api_key, max_retries: Where a completion server runs it instead.
 
-    Options of hosted models' classes are known by their own names; `hermes_runtime.hosted_options` says what they mean.
+    Options of hosted models' classes are known by their own names; `hermes_runtime.options.hosted` says what they mean.
 
     Instantiate:
         >>> from langchain_hermes import ChatHermes

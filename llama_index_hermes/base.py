@@ -30,11 +30,11 @@ from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
 from hermes_runtime.engines.window import stated_context_window
 from hermes_runtime.errors import HermesError, InvalidRequestError
-from hermes_runtime.hosted_options import names_server
 from hermes_runtime.lost_calls import lost_calls
 from hermes_runtime.messages import ToolLike
 from hermes_runtime.off_loop import off_loop
-from hermes_runtime.option_fields import validation_errors
+from hermes_runtime.options.fields import validation_errors
+from hermes_runtime.options.hosted import names_server
 from hermes_runtime.retries import RetriedTurn
 from hermes_runtime.turn import RawTurn, Turn, TurnRequest, render
 from llama_index_hermes._endpoints import chat_endpoint, completion_endpoint, opened
@@ -75,7 +75,7 @@ class HermesLLM(HermesFields):
 
     Weights are loaded at the first call. Every option from `dialect` on, but for `max_retries`, can also be given to a
     single call. An option that is unknown or cannot be honored raises, and nothing is computed. Options of hosted LLMs
-    are known by their own names; `hermes_runtime.hosted_options` says what they mean.
+    are known by their own names; `hermes_runtime.options.hosted` says what they mean.
 
     Instantiate:
         >>> from llama_index_hermes import HermesLLM

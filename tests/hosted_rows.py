@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from hermes_runtime.errors import InvalidRequestError
-from hermes_runtime.hosted_options import HOSTED_OPTIONS
+from hermes_runtime.options.hosted import HOSTED_OPTIONS
 
 NAMES = json.loads((Path(__file__).parent / "data" / "hosted_options.json").read_text())
 CONSTRUCTOR_NAMES = sorted({name for names in NAMES["constructors"].values() for name in names})

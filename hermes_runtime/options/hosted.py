@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from hermes_runtime.errors import InvalidRequestError
-from hermes_runtime.option_values import (
+from hermes_runtime.options.values import (
     address,
     asks_nothing,
     call_choice,

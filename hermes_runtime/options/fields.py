@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ValidationError
 
 from hermes_runtime.errors import InvalidRequestError
-from hermes_runtime.hosted_options import Place, names_server, own_options
+from hermes_runtime.options.hosted import Place, names_server, own_options
 
 
 @contextmanager
