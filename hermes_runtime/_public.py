@@ -19,7 +19,7 @@ from hermes_runtime.errors import (
 from hermes_runtime.messages import Assistant, InvalidToolCall, System, ToolCall, ToolChoice, ToolResult, ToolSpec, User
 from hermes_runtime.parser.stream_parser import Completion, StreamParser, parse_completion
 from hermes_runtime.prompt.build import Prompt, build_prompt
-from hermes_runtime.turn import Turn, TurnRequest, TurnResult
+from hermes_runtime.turn.turn import Turn, TurnRequest, TurnResult
 
 __all__ = [
     "DIALECTS",

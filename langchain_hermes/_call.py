@@ -12,8 +12,8 @@ from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
 from hermes_runtime.off_loop import off_loop
 from hermes_runtime.parser import Event
-from hermes_runtime.retries import RetriedTurn
 from hermes_runtime.turn import Turn, TurnRequest, TurnResult
+from hermes_runtime.turn.retries import RetriedTurn
 from langchain_hermes._errors import model_call
 
 

@@ -15,10 +15,10 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from hermes_runtime.engines.base import TokenLogprob
 from hermes_runtime.literals.partial_value import PartialValue
-from hermes_runtime.lost_calls import lost_call
 from hermes_runtime.messages import InvalidToolCall, ToolCall
 from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallEvent
 from hermes_runtime.turn import TurnResult
+from hermes_runtime.turn.lost_calls import lost_call
 
 PROVIDER = "hermes"
 PROBLEMS = "tool_call_problems"

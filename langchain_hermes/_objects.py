@@ -12,8 +12,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 
 from hermes_runtime.answers.answer_type import AnswerType, UnreadableAnswerError
 from hermes_runtime.literals.partial_value import NOTHING, PartialValue
-from hermes_runtime.lost_calls import lost_call
 from hermes_runtime.parser.markup import REASONING_CLOSE, REASONING_OPEN
+from hermes_runtime.turn.lost_calls import lost_call
 from langchain_hermes._chunks import PROBLEMS
 from langchain_hermes._reading import Piece
 

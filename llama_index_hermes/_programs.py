@@ -17,7 +17,7 @@ from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.tools import FunctionTool
 
 from hermes_runtime.literals.partial_value import PartialValue
-from hermes_runtime.lost_calls import lost_calls
+from hermes_runtime.turn.lost_calls import lost_calls
 from llama_index_hermes._errors import StructuredOutputError
 from llama_index_hermes._messages import calls_of
 

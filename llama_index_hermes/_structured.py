@@ -29,8 +29,8 @@ from pydantic import BaseModel, RootModel
 
 from hermes_runtime.answers.answer_type import AnswerType, UnreadableAnswerError
 from hermes_runtime.literals.partial_value import NOTHING, PartialValue
-from hermes_runtime.lost_calls import lost_calls
 from hermes_runtime.options.fields import OptionFields
+from hermes_runtime.turn.lost_calls import lost_calls
 from llama_index_hermes._errors import StructuredOutputError
 from llama_index_hermes._messages import calls_of
 from llama_index_hermes._programs import aobject_responses, object_responses, only_make_objects

@@ -30,13 +30,13 @@ from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
 from hermes_runtime.engines.window import stated_context_window
 from hermes_runtime.errors import HermesError, InvalidRequestError
-from hermes_runtime.lost_calls import lost_calls
 from hermes_runtime.messages import ToolLike
 from hermes_runtime.off_loop import off_loop
 from hermes_runtime.options.fields import validation_errors
 from hermes_runtime.options.hosted import names_server
-from hermes_runtime.retries import RetriedTurn
 from hermes_runtime.turn import RawTurn, Turn, TurnRequest, render
+from hermes_runtime.turn.lost_calls import lost_calls
+from hermes_runtime.turn.retries import RetriedTurn
 from llama_index_hermes._endpoints import chat_endpoint, completion_endpoint, opened
 from llama_index_hermes._errors import NoToolCallError
 from llama_index_hermes._fields import HermesFields

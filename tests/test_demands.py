@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_runtime.demands import Demands
 from hermes_runtime.engines.base import TokenDelta
 from hermes_runtime.errors import EngineError, InvalidRequestError, UnmetDemandError
 from hermes_runtime.messages import Assistant, ToolSpec, User
 from hermes_runtime.parser import InvalidToolCallEvent, TextDelta, ToolCallEvent
 from hermes_runtime.turn import Turn, TurnRequest
+from hermes_runtime.turn.demands import Demands
 from tests.scripted_engine import ScriptedEngine
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

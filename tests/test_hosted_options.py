@@ -13,8 +13,8 @@ from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.errors import EngineError, GenerationTimeoutError, InvalidRequestError, ToolChoiceError
 from hermes_runtime.messages import ToolChoice, ToolSpec
 from hermes_runtime.options.hosted import HOSTED_OPTIONS, Place, names_server, own_options
-from hermes_runtime.retries import RetriedTurn
 from hermes_runtime.turn import RawTurn, TurnRequest
+from hermes_runtime.turn.retries import RetriedTurn
 from tests.hosted_rows import (
     ALWAYS_HARMLESS,
     CALL_NAMES,

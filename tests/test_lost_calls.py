@@ -8,9 +8,9 @@ import logging
 import pytest
 
 from hermes_runtime.errors import EngineError
-from hermes_runtime.lost_calls import cut_off, length_limit, lost_calls
 from hermes_runtime.messages import InvalidToolCall, User
 from hermes_runtime.turn import Turn, TurnRequest
+from hermes_runtime.turn.lost_calls import cut_off, length_limit, lost_calls
 from tests.scripted_engine import ScriptedEngine
 
 WEATHER = {

@@ -187,7 +187,7 @@ class SaysThatNoneWasMade(ScriptedLLM):
 
 class KeepsSilent(ScriptedLLM):
     def chat(self, messages: Any, **options: Any) -> Any:
-        logger = logging.getLogger("hermes_runtime.lost_calls")
+        logger = logging.getLogger("hermes_runtime.turn.lost_calls")
         logger.disabled = True
         try:
             return super().chat(messages, **options)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from hermes_runtime.demands import Demands
 from hermes_runtime.engines.base import Generation, TokenDelta, TokenLogprob, Usage
-from hermes_runtime.lost_calls import cut_off
 from hermes_runtime.messages import Assistant, InvalidToolCall, Message, ToolCall, ToolResult, User
 from hermes_runtime.parser.stream_parser import (
     Event,
@@ -17,6 +15,8 @@ from hermes_runtime.parser.stream_parser import (
     ToolCallDelta,
     ToolCallEvent,
 )
+from hermes_runtime.turn.demands import Demands
+from hermes_runtime.turn.lost_calls import cut_off
 
 TurnFinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from hermes_runtime.attempt import Attempt, Reader, TurnFinishReason, TurnResult
-from hermes_runtime.demands import Demands
 from hermes_runtime.dialects import Dialect
 from hermes_runtime.engines.base import Engine, Generation, GenerationRequest, GrammarLanguage, SamplingParams, Usage
 from hermes_runtime.errors import (
@@ -24,7 +22,6 @@ from hermes_runtime.errors import (
 )
 from hermes_runtime.grammar.build import MAX_CALLS, Grammar, build_grammar, check_form, check_max_calls
 from hermes_runtime.literals.escapes import well_formed
-from hermes_runtime.lost_calls import length_limit, warn_of_lost_calls
 from hermes_runtime.messages import (
     MessageLike,
     ToolChoice,
@@ -41,6 +38,9 @@ from hermes_runtime.prompt.conversation import coerce_messages
 from hermes_runtime.prompt.replay import ReplayMap
 from hermes_runtime.schema.edits import without_null_keywords
 from hermes_runtime.schema.validation import check_schema
+from hermes_runtime.turn.attempt import Attempt, Reader, TurnFinishReason, TurnResult
+from hermes_runtime.turn.demands import Demands
+from hermes_runtime.turn.lost_calls import length_limit, warn_of_lost_calls
 
 __all__ = [
     "RawTurn",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hermes_runtime.messages import InvalidToolCall
 
 if TYPE_CHECKING:
-    from hermes_runtime.attempt import TurnResult
+    from hermes_runtime.turn.attempt import TurnResult
 
 logger = logging.getLogger(__name__)
 
