@@ -19,13 +19,14 @@ import psutil
 
 from benchmarks._common import Result
 from benchmarks._tools import TOOLS
-from hermes_runtime.engines.base import Engine, GenerationRequest, SamplingParams, TokenDelta
+from hermes_runtime.engines.base import Engine, GenerationRequest, TokenDelta
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.engines.local.limits import EngineLimits
 from hermes_runtime.engines.local.loader import LoadedCheckpoint
 from hermes_runtime.errors import GenerationTimeoutError
 from hermes_runtime.grammar import build_grammar
+from hermes_runtime.options.generation import SamplingParams
 
 _THREADS, _LOOPS, _TASKS = 4, 2, 6
 _CHECKED = 24

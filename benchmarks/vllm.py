@@ -84,7 +84,8 @@ async def _raw(engine: VLLMEngine, count: int, tokens: int) -> float:
 
 
 async def _ours(engine: VLLMEngine, count: int, tokens: int) -> float:
-    from hermes_runtime.engines.base import GenerationRequest, SamplingParams
+    from hermes_runtime.engines.base import GenerationRequest
+    from hermes_runtime.options.generation import SamplingParams
 
     async def one(index: int) -> int:
         request = GenerationRequest(

@@ -1,7 +1,7 @@
 """The names that `hermes_runtime` offers; it imports them from here at the first use of one."""
 
 from hermes_runtime.dialects import DIALECTS, Dialect
-from hermes_runtime.engines.base import Engine, Generation, GenerationRequest, SamplingParams, TokenDelta, Usage
+from hermes_runtime.engines.base import Engine, Generation, GenerationRequest, TokenDelta, Usage
 from hermes_runtime.engines.registry import load_engine
 from hermes_runtime.errors import (
     CheckpointError,
@@ -17,6 +17,7 @@ from hermes_runtime.errors import (
     UnmetDemandError,
 )
 from hermes_runtime.messages import Assistant, InvalidToolCall, System, ToolCall, ToolChoice, ToolResult, ToolSpec, User
+from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.parser.stream_parser import Completion, StreamParser, parse_completion
 from hermes_runtime.prompt.build import Prompt, build_prompt
 from hermes_runtime.turn.turn import Turn, TurnRequest, TurnResult

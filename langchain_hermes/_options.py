@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hermes_runtime.dialects import resolve_dialect
-from hermes_runtime.engines.base import GenerationRequest, SamplingParams
+from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.grammar import MAX_CALLS
 from hermes_runtime.messages import Message
+from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.options.values import stop_strings
 from hermes_runtime.turn import TurnRequest, asked_logprobs
 from langchain_hermes._tools import response_schema, to_openai_tools

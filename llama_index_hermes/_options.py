@@ -8,9 +8,10 @@ from typing import Any
 
 from hermes_runtime.answers.answer_type import response_schema
 from hermes_runtime.dialects import resolve_dialect
-from hermes_runtime.engines.base import GenerationRequest, SamplingParams
+from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.grammar import MAX_CALLS
 from hermes_runtime.messages import Message
+from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.options.values import stop_strings
 from hermes_runtime.turn import TurnRequest, asked_logprobs
 from llama_index_hermes._tools import resolve_tool_choice, tool_specs

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from hermes_runtime.engines.base import Engine, GenerationRequest, SamplingParams, TokenDelta
+from hermes_runtime.engines.base import Engine, GenerationRequest, TokenDelta
 from hermes_runtime.errors import InvalidRequestError
+from hermes_runtime.options.generation import SamplingParams
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 

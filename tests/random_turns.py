@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from hermes_runtime.engines.base import SamplingParams
 from hermes_runtime.engines.local.engine import EngineLimits, LocalEngine
 from hermes_runtime.messages import ToolSpec
+from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.turn import Turn, TurnRequest, TurnResult
 from tests.small_model import COLUMNS, small_checkpoint
 from tests.toolsets import CLOSING, bounded, problems_of, random_tools, read_calls

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hermes_runtime.checkpoint.awq_format import AwqFormat
 from hermes_runtime.engines.local import int4pack, vnni
-from hermes_runtime.engines.local.awq import AwqFormat, AwqWeight, dequantize, pack_codes, quantize, unpack_codes
+from hermes_runtime.engines.local.awq import AwqWeight, dequantize, pack_codes, quantize, unpack_codes
 from hermes_runtime.engines.local.kernels import (
     CPU_DENSE_ROWS,
     CPU_INT8_ROWS,

@@ -10,7 +10,7 @@ import threading
 import pytest
 import torch
 
-from hermes_runtime.engines.base import GenerationRequest, SamplingParams
+from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.errors import (
     ContextWindowExceededError,
@@ -19,6 +19,7 @@ from hermes_runtime.errors import (
     GenerationTimeoutError,
     InvalidRequestError,
 )
+from hermes_runtime.options.generation import SamplingParams
 from tests.mistral import IM_END
 from tests.small_model import small_checkpoint
 

@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from hermes_runtime.engines.base import SamplingParams
 from hermes_runtime.engines.local import memory
 from hermes_runtime.engines.local.awq import quantize
 from hermes_runtime.engines.local.checkpoint import open_checkpoint
@@ -30,6 +29,7 @@ from hermes_runtime.errors import (
     InvalidRequestError,
     ModelNotFoundError,
 )
+from hermes_runtime.options.generation import SamplingParams
 from tests.fake_hub import HubModel
 from tests.vnni import VNNI
 

@@ -12,12 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes_runtime.engines.base import GenerationRequest, SamplingParams
+from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.engines.local.limits import EngineLimits, affordable_tokens
 from hermes_runtime.errors import DeviceMemoryError, EngineError, GenerationTimeoutError
 from hermes_runtime.grammar import build_grammar
+from hermes_runtime.options.generation import SamplingParams
 from tests.mistral import IM_END
 from tests.small_model import small_checkpoint
 

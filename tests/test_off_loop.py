@@ -9,10 +9,10 @@ from contextvars import ContextVar
 
 import pytest
 
-from hermes_runtime.engines.base import SamplingParams
 from hermes_runtime.errors import EngineError, InvalidRequestError
 from hermes_runtime.messages import ToolSpec, User
 from hermes_runtime.off_loop import off_loop
+from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.turn import Turn, TurnRequest
 from hermes_runtime.turn.retries import RetriedTurn
 from tests.loop_watch import watch_turns

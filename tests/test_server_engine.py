@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from hermes_runtime.cli.app import app
 from hermes_runtime.control_tokens import control_tokens
-from hermes_runtime.engines.base import GenerationRequest, SamplingParams
+from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.engines.registry import load_engine
 from hermes_runtime.engines.server.engine import ServerEngine
 from hermes_runtime.engines.server.prompt_text import PromptText
@@ -22,6 +22,7 @@ from hermes_runtime.engines.server.wire import GRAMMAR_FORMS
 from hermes_runtime.errors import InvalidRequestError, ModelNotFoundError, UnmetDemandError
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import System, ToolSpec, User
+from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.prompt import build_prompt
 from hermes_runtime.turn import Turn, TurnRequest, render
 from tests.completion_server import TEXT_ONLY, VLLM, CompletionServer

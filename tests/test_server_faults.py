@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from hermes_runtime.engines.base import GenerationRequest, SamplingParams, Usage
+from hermes_runtime.engines.base import GenerationRequest, Usage
 from hermes_runtime.engines.server.engine import ServerEngine
 from hermes_runtime.engines.vocabulary import load_vocabulary
 from hermes_runtime.errors import (
@@ -22,6 +22,7 @@ from hermes_runtime.errors import (
 )
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec, User
+from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.turn import Turn, TurnRequest
 from tests.faulty_server import FaultyServer, event
 from tests.test_server_engine import doctor_on

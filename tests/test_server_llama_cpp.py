@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from hermes_runtime.engines.base import GenerationRequest, SamplingParams
+from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.engines.registry import load_engine
 from hermes_runtime.engines.server.engine import ServerEngine
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import Assistant, System, ToolResult, User
+from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.turn import TurnRequest, render
 from tests.dense_tiny import dense_tensors
 from tests.real_server import serve

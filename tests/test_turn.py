@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from hermes_runtime.engines.base import SamplingParams
 from hermes_runtime.errors import (
     ContextWindowExceededError,
     InvalidRequestError,
@@ -14,6 +13,7 @@ from hermes_runtime.errors import (
     ToolChoiceError,
 )
 from hermes_runtime.messages import Assistant, ToolResult, ToolSpec, User
+from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.parser import InvalidToolCallEvent, ReasoningDelta, TextDelta, ToolCallEvent
 from hermes_runtime.turn import Turn, TurnRequest, render
 from tests.scripted_engine import ScriptedEngine

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hermes_runtime.engines.base import GenerationRequest, SamplingParams, Usage
+from hermes_runtime.engines.base import GenerationRequest, Usage
 from hermes_runtime.engines.registry import load_engine
 from hermes_runtime.engines.vllm import VLLMEngine
 from hermes_runtime.errors import (
@@ -16,6 +16,7 @@ from hermes_runtime.errors import (
     GenerationTimeoutError,
     InvalidRequestError,
 )
+from hermes_runtime.options.generation import SamplingParams
 from tests import fake_vllm
 
 END = 3  # tiny-hermes' end of turn

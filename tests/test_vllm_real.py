@@ -19,10 +19,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
-from hermes_runtime.engines.base import GenerationRequest, SamplingParams, Usage
+from hermes_runtime.engines.base import GenerationRequest, Usage
 from hermes_runtime.engines.registry import load_engine
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import Assistant, User
+from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.turn import TurnRequest, render
 from langchain_hermes import ChatHermes
 from llama_index_hermes import HermesLLM

@@ -1,1 +1,1 @@
-"""Options of a generation: what they are, which of hosted models' they answer to, and as fields of a framework's class."""
+"""Options: which of hosted models' names they answer to, their values, and fields of a framework's class."""

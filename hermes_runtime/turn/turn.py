@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from hermes_runtime.dialects import Dialect
-from hermes_runtime.engines.base import Engine, Generation, GenerationRequest, GrammarLanguage, SamplingParams, Usage
+from hermes_runtime.engines.base import Engine, Generation, GenerationRequest, GrammarLanguage, Usage
 from hermes_runtime.errors import (
     ContextWindowExceededError,
     HermesError,
@@ -31,6 +31,7 @@ from hermes_runtime.messages import (
     coerce_tools,
 )
 from hermes_runtime.off_loop import off_loop
+from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.parser.plain_text import TextReader, VerbatimReader
 from hermes_runtime.parser.stream_parser import Event, StreamParser
 from hermes_runtime.prompt.build import Prompt, build_prompt

@@ -18,7 +18,7 @@ from pydantic import BaseModel, create_model
 
 import hermes_runtime.errors as runtime
 from hermes_runtime.engines import registry
-from hermes_runtime.engines.base import SamplingParams
+from hermes_runtime.options.generation import SamplingParams
 from langchain_hermes import (
     ChatHermes,
     HermesContextOverflowError,

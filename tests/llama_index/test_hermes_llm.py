@@ -16,7 +16,6 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 
 import llama_index_hermes.base
-from hermes_runtime.engines.base import SamplingParams
 from hermes_runtime.errors import (
     ContextWindowExceededError,
     EngineError,
@@ -26,6 +25,7 @@ from hermes_runtime.errors import (
     ToolChoiceError,
     UnmetDemandError,
 )
+from hermes_runtime.options.generation import SamplingParams
 from llama_index_hermes import HermesLLM
 from tests.failures import FAILURES, MISREAD, UNFORESEEN, failing
 from tests.llama_index.endpoints import ALL, CHAT, COMPLETE

@@ -16,8 +16,9 @@ from typing import Any
 import httpx
 
 from hermes_runtime import load_engine
-from hermes_runtime.engines.base import SamplingParams, Usage
+from hermes_runtime.engines.base import Usage
 from hermes_runtime.errors import InvalidRequestError
+from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.parser.events import InvalidToolCallEvent, TextDelta, ToolCallDelta, ToolCallEvent
 from hermes_runtime.turn import Turn, TurnRequest, render
 from tests.llama_index_contract.replies import Call, Reply

@@ -16,8 +16,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from hermes_runtime.engines.base import GenerationRequest, SamplingParams, TokenLogprob
+from hermes_runtime.engines.base import GenerationRequest, TokenLogprob
 from hermes_runtime.engines.local.constraint import Constraint
+from hermes_runtime.options.generation import SamplingParams
 
 _SEED_STRIDE = 1_000_003  # more than any context is long, so that neighboring seeds share no position's state
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 
-from hermes_runtime.engines.base import FinishReason, GenerationRequest, SamplingParams, TokenDelta, TokenLogprob, Usage
+from hermes_runtime.engines.base import FinishReason, GenerationRequest, TokenDelta, TokenLogprob, Usage
 from hermes_runtime.engines.local.constraint import Constraint
 from hermes_runtime.engines.local.drafts import Drafter
 from hermes_runtime.engines.local.pool import Placement, Slot
@@ -16,6 +16,7 @@ from hermes_runtime.engines.local.sampler import ConstraintMask, LogprobRecorder
 from hermes_runtime.engines.stream import DeltaChannel
 from hermes_runtime.engines.text import Detokenizer, StopScanner
 from hermes_runtime.errors import GenerationTimeoutError
+from hermes_runtime.options.generation import SamplingParams
 
 
 class Sequence:

@@ -7,15 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hermes_runtime.engines.base import (
-    FinishReason,
-    GenerationRequest,
-    GrammarLanguage,
-    SamplingParams,
-    TokenLogprob,
-    Usage,
-)
+from hermes_runtime.engines.base import FinishReason, GenerationRequest, GrammarLanguage, TokenLogprob, Usage
 from hermes_runtime.errors import EngineError, InvalidRequestError
+from hermes_runtime.options.generation import SamplingParams
 
 Kind = Literal["vLLM", "SGLang", "llama.cpp", "llama-cpp-python", "LM Studio", "unknown"]
 
