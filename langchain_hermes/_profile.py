@@ -7,9 +7,9 @@ from typing import Any
 
 from langchain_core.language_models.model_profile import ModelProfile
 
+from hermes_runtime.checkpoint.context_window import stated_context_window
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.registry import loaded_engine
-from hermes_runtime.engines.window import stated_context_window
 
 
 def profile_of(engine_options: Mapping[str, Any], *, constrained: bool, dialect: str) -> ModelProfile:

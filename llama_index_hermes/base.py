@@ -25,10 +25,10 @@ from llama_index.core.llms.llm import ToolSelection, default_completion_to_promp
 from llama_index.core.tools.types import BaseTool
 from pydantic import BaseModel, PrivateAttr
 
+from hermes_runtime.checkpoint.context_window import stated_context_window
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
-from hermes_runtime.engines.window import stated_context_window
 from hermes_runtime.errors import HermesError, InvalidRequestError
 from hermes_runtime.messages import ToolLike
 from hermes_runtime.off_loop import off_loop
@@ -375,7 +375,7 @@ class HermesLLM(HermesFields):
         engine = loaded_engine(**self._engine_arguments)
         if engine is not None:
             return engine.tokenizer
-        from hermes_runtime.engines.vocabulary import load_vocabulary  # noqa: PLC0415 - it imports transformers
+        from hermes_runtime.checkpoint.vocabulary import load_vocabulary  # noqa: PLC0415 - it imports transformers
 
         try:
             return load_vocabulary(self.model).tokenizer

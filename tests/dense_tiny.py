@@ -13,7 +13,7 @@ def dense_tensors() -> dict[str, Any]:
     import torch
     from safetensors.torch import load_file
 
-    from hermes_runtime.engines.hub import TINY_FOLDER
+    from hermes_runtime.checkpoint.hub import TINY_FOLDER
     from hermes_runtime.engines.local.awq import AwqWeight, dequantize
 
     stored = load_file(TINY_FOLDER / "model.safetensors")
@@ -29,7 +29,7 @@ def write_dense(folder: Path) -> Path:
     """Write the checkpoint into a new folder and return it."""
     from safetensors.torch import save_file
 
-    from hermes_runtime.engines.hub import TINY_FOLDER
+    from hermes_runtime.checkpoint.hub import TINY_FOLDER
 
     shutil.copytree(TINY_FOLDER, folder)
     save_file(dense_tensors(), folder / "model.safetensors", metadata={"format": "pt"})

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from huggingface_hub import close_session, constants
 
-from hermes_runtime.engines import window
+from hermes_runtime.checkpoint import context_window as window
 
 GOOD = "good/model"
 COMMIT = "0" * 39 + "1"

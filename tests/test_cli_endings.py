@@ -180,7 +180,7 @@ SLOW_IMPORT = """
 PLAIN = "from hermes_runtime.cli import main"
 DOWNLOAD = """
     from hermes_runtime.cli.ending import run_to_end
-    from hermes_runtime.engines.hub import find_folder
+    from hermes_runtime.checkpoint.hub import find_folder
 
     def main():
         run_to_end(lambda: find_folder("stalls/model"))
@@ -398,7 +398,7 @@ def test_without_a_home_or_rights_a_download_says_what_to_set(settings, says, se
     served_hub.models[GOOD] = HubModel()
     find = f"""
         from hermes_runtime.cli.ending import run_to_end
-        from hermes_runtime.engines.hub import find_folder
+        from hermes_runtime.checkpoint.hub import find_folder
 
         def main():
             run_to_end(lambda: find_folder({GOOD!r}))

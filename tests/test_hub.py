@@ -14,9 +14,9 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants, file_download
 
-from hermes_runtime.engines import hub
-from hermes_runtime.engines.hub import TINY_FOLDER, find_folder, find_local_folder, weigh_download
-from hermes_runtime.engines.window import stated_context_window
+from hermes_runtime.checkpoint import hub
+from hermes_runtime.checkpoint.context_window import stated_context_window
+from hermes_runtime.checkpoint.hub import TINY_FOLDER, find_folder, find_local_folder, weigh_download
 from hermes_runtime.errors import CheckpointError, HermesError, ModelNotFoundError
 from tests.fake_hub import CONFIG, GOOD, HubModel, failing_models, use_hub
 

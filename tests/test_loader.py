@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from hermes_runtime.checkpoint.folder import open_checkpoint
 from hermes_runtime.engines.local import memory
 from hermes_runtime.engines.local.awq import quantize
-from hermes_runtime.engines.local.checkpoint import open_checkpoint
 from hermes_runtime.engines.local.kernels import DequantizeLinear, Int4Linear, choose_kernel
 from hermes_runtime.engines.local.loader import choose_device, load_checkpoint
 from hermes_runtime.engines.local.random_checkpoint import Shape, write_random_checkpoint
@@ -266,7 +266,7 @@ from pathlib import Path
 import psutil, torch
 from transformers import AutoConfig
 from hermes_runtime.engines.local.assemble import build_network
-from hermes_runtime.engines.local.checkpoint import open_checkpoint
+from hermes_runtime.checkpoint.folder import open_checkpoint
 from hermes_runtime.engines.local.loader import choose_device, load_checkpoint
 from hermes_runtime.engines.local.random_checkpoint import Shape, write_random_checkpoint
 load_checkpoint(str(write_random_checkpoint({str(tmp_path / "small")!r})), device="cpu")  # imports and thread pools

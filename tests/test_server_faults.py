@@ -10,9 +10,9 @@ import threading
 
 import pytest
 
+from hermes_runtime.checkpoint.vocabulary import load_vocabulary
 from hermes_runtime.engines.base import GenerationRequest, Usage
 from hermes_runtime.engines.server.engine import ServerEngine
-from hermes_runtime.engines.vocabulary import load_vocabulary
 from hermes_runtime.errors import (
     ContextWindowExceededError,
     EngineError,

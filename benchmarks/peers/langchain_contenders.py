@@ -266,7 +266,7 @@ def ollama() -> Contender:
 def _pipeline() -> Any:
     from transformers import AutoConfig, AutoTokenizer, MistralForCausalLM, pipeline
 
-    from hermes_runtime.engines.hub import TINY_FOLDER
+    from hermes_runtime.checkpoint.hub import TINY_FOLDER
     from hermes_runtime.tiny.pack import read_dense
 
     config = AutoConfig.from_pretrained(TINY_FOLDER)
@@ -315,8 +315,8 @@ def _hermes_reply(prompt: str) -> str:
 
 def hermes() -> Contender:
     """`ChatHermes`."""
+    from hermes_runtime.checkpoint.hub import TINY_FOLDER
     from hermes_runtime.engines import registry
-    from hermes_runtime.engines.hub import TINY_FOLDER
     from langchain_hermes import ChatHermes
     from tests.scripted_engine import ScriptedEngine
 

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from hermes_runtime.checkpoint.hub import TINY_HERMES
 from hermes_runtime.cli.demo import AGENTS, load_agent, run_demo
 from hermes_runtime.cli.ending import ended_by
 from hermes_runtime.engines.base import Engine
-from hermes_runtime.engines.hub import TINY_HERMES
 from hermes_runtime.engines.registry import load_engine
 from hermes_runtime.options.generation import SamplingParams
 

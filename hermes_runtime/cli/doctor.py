@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hermes_runtime.engines.hub import find_local_folder, weigh_download
-from hermes_runtime.engines.local.checkpoint import read_checkpoint
+from hermes_runtime.checkpoint.folder import read_checkpoint
+from hermes_runtime.checkpoint.hub import find_local_folder, weigh_download
 from hermes_runtime.engines.local.kernels import KERNELS, choose_kernel
 from hermes_runtime.engines.local.loader import choose_device
 from hermes_runtime.engines.local.memory import free_bytes, needed_bytes

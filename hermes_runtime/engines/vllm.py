@@ -13,14 +13,14 @@ from typing import Any
 
 from packaging.version import Version
 
+from hermes_runtime.checkpoint.folder import read_config
+from hermes_runtime.checkpoint.hub import find_folder
+from hermes_runtime.checkpoint.vocabulary import read_vocabulary
 from hermes_runtime.control_tokens import named_tokens
 from hermes_runtime.engines.base import GenerationRequest, GrammarLanguage, TokenLogprob, Usage
-from hermes_runtime.engines.hub import find_folder
-from hermes_runtime.engines.local.checkpoint import read_config
 from hermes_runtime.engines.loop import LoopThread, TaskChannel
 from hermes_runtime.engines.server.wire import for_llguidance
 from hermes_runtime.engines.stream import StreamedGeneration
-from hermes_runtime.engines.vocabulary import read_vocabulary
 from hermes_runtime.engines.writer import DeltaWriter
 from hermes_runtime.errors import (
     ContextWindowExceededError,

@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from hermes_runtime.checkpoint.folder import Checkpoint, StoredTensor
 from hermes_runtime.engines.local.awq import AwqWeight
-from hermes_runtime.engines.local.checkpoint import Checkpoint, StoredTensor
 from hermes_runtime.engines.local.kernels import LINEAR_OF_KERNEL, OutputHead
 from hermes_runtime.errors import CheckpointError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from hermes_runtime.engines.local.checkpoint import Checkpoint
+from hermes_runtime.checkpoint.folder import Checkpoint
 from hermes_runtime.errors import DeviceMemoryError
 
 _WORKING_ROOM = 256 * 2**20  # bytes: buffers of a forward, the tokenizer, Python itself

@@ -7,6 +7,8 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+from hermes_runtime.checkpoint.context_window import stated_context_window
+from hermes_runtime.checkpoint.vocabulary import Vocabulary, load_vocabulary
 from hermes_runtime.control_tokens import named_tokens
 from hermes_runtime.engines.base import FinishReason, GenerationRequest, GrammarLanguage, Usage
 from hermes_runtime.engines.loop import LoopThread, TaskChannel
@@ -15,8 +17,6 @@ from hermes_runtime.engines.server.probe import COMPLETIONS, probe
 from hermes_runtime.engines.server.prompt_text import PromptText
 from hermes_runtime.engines.server.wire import ServerProfile, read_chunk, request_body
 from hermes_runtime.engines.stream import StreamedGeneration
-from hermes_runtime.engines.vocabulary import Vocabulary, load_vocabulary
-from hermes_runtime.engines.window import stated_context_window
 from hermes_runtime.engines.writer import DeltaWriter
 from hermes_runtime.errors import (
     ContextWindowExceededError,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hermes_runtime.checkpoint.awq_format import AwqFormat
-from hermes_runtime.engines.hub import CONFIG, find_folder
+from hermes_runtime.checkpoint.hub import CONFIG, find_folder
 from hermes_runtime.errors import CheckpointError, HermesError, ModelNotFoundError
 
 _INDEX = "model.safetensors.index.json"

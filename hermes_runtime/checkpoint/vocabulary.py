@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
-from hermes_runtime.engines.hub import find_folder
-from hermes_runtime.engines.local.checkpoint import read_config, read_json
+from hermes_runtime.checkpoint.folder import read_config, read_json
+from hermes_runtime.checkpoint.hub import find_folder
 from hermes_runtime.errors import CheckpointError, InvalidRequestError
 from hermes_runtime.options.generation import SamplingParams
 

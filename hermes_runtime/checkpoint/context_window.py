@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hermes_runtime.engines.hub import CONFIG, find_local_folder
+from hermes_runtime.checkpoint.hub import CONFIG, find_local_folder
 from hermes_runtime.errors import ModelNotFoundError
 
 _KNOWN: dict[str, int] = {}
