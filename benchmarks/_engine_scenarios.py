@@ -19,12 +19,12 @@ from hermes_runtime.engines.base import Engine, GenerationRequest, TokenDelta, U
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.engines.local.limits import EngineLimits
-from hermes_runtime.engines.local.loader import LoadedCheckpoint
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import Assistant, System, ToolResult, User
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.prompt import build_prompt
 from hermes_runtime.turn import Turn, TurnRequest
+from hermes_runtime.weights.loader import LoadedCheckpoint
 
 GREEDY = SamplingParams(temperature=0.0)
 STREAMS = 8

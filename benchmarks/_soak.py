@@ -23,10 +23,10 @@ from hermes_runtime.engines.base import Engine, GenerationRequest, TokenDelta
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.engines.local.limits import EngineLimits
-from hermes_runtime.engines.local.loader import LoadedCheckpoint
 from hermes_runtime.errors import GenerationTimeoutError
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.options.generation import SamplingParams
+from hermes_runtime.weights.loader import LoadedCheckpoint
 
 _THREADS, _LOOPS, _TASKS = 4, 2, 6
 _CHECKED = 24

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hermes_runtime.engines.local import kernels
-from hermes_runtime.engines.local.awq import AwqWeight, unpack_codes
-from hermes_runtime.engines.local.loader import load_checkpoint
+from hermes_runtime.weights.kernels import linear as kernels
+from hermes_runtime.weights.kernels.awq import AwqWeight, unpack_codes
+from hermes_runtime.weights.loader import load_checkpoint
 
 
 class NaiveLinear(nn.Module):

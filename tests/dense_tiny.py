@@ -14,7 +14,7 @@ def dense_tensors() -> dict[str, Any]:
     from safetensors.torch import load_file
 
     from hermes_runtime.checkpoint.hub import TINY_FOLDER
-    from hermes_runtime.engines.local.awq import AwqWeight, dequantize
+    from hermes_runtime.weights.kernels.awq import AwqWeight, dequantize
 
     stored = load_file(TINY_FOLDER / "model.safetensors")
     layers = {name.removesuffix(".qweight") for name in stored if name.endswith(".qweight")}

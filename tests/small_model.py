@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from transformers import MistralConfig, MistralForCausalLM
 
-from hermes_runtime.engines.local.loader import LoadedCheckpoint
 from hermes_runtime.options.generation import SamplingParams
+from hermes_runtime.weights.loader import LoadedCheckpoint
 from tests.mistral import IM_END
 
 COLUMNS = 32032  # the real checkpoint's logits are wider than its tokenizer's 32002 ids

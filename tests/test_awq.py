@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes_runtime.checkpoint.awq_format import AwqFormat
-from hermes_runtime.engines.local import int4pack, vnni
-from hermes_runtime.engines.local.awq import AwqWeight, dequantize, pack_codes, quantize, unpack_codes
-from hermes_runtime.engines.local.kernels import (
+from hermes_runtime.errors import CheckpointError, EngineError, InvalidRequestError
+from hermes_runtime.weights.kernels import int4pack, vnni
+from hermes_runtime.weights.kernels.awq import AwqWeight, dequantize, pack_codes, quantize, unpack_codes
+from hermes_runtime.weights.kernels.linear import (
     CPU_DENSE_ROWS,
     CPU_INT8_ROWS,
     KERNELS,
@@ -22,7 +23,6 @@ from hermes_runtime.engines.local.kernels import (
     choose_kernel,
     reference,
 )
-from hermes_runtime.errors import CheckpointError, EngineError, InvalidRequestError
 from tests.vnni import NEEDS_VNNI, VNNI
 
 CPU = torch.device("cpu")

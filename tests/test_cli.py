@@ -20,9 +20,9 @@ from hermes_runtime.cli.app import app
 from hermes_runtime.cli.scenarios import SCENARIOS, Called, Returned, Run, Said, Scenario, recorded, shortcomings
 from hermes_runtime.cli.tools import LocalTool, load_tool
 from hermes_runtime.cli.transcript import Transcript, printable
-from hermes_runtime.engines.local.kernels import choose_kernel
 from hermes_runtime.errors import InvalidRequestError, ModelNotFoundError
 from hermes_runtime.messages import ToolCall
+from hermes_runtime.weights.kernels.linear import choose_kernel
 from tests.scripted_engine import ScriptedEngine
 
 WEATHER_CALL = '<tool_call>\n{"arguments": {"city": "Faro"}, "name": "weather"}\n</tool_call>'

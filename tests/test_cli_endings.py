@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from hermes_runtime.cli import app as app_module
 from hermes_runtime.cli.app import app
-from hermes_runtime.engines.local import vnni
+from hermes_runtime.weights.kernels import vnni
 from tests.fake_hub import GOOD, FakeHub, HubModel, use_hub
 
 ROOT = Path(__file__).parent.parent

@@ -17,10 +17,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from hermes_runtime.checkpoint.folder import open_checkpoint
-from hermes_runtime.engines.local import memory
-from hermes_runtime.engines.local.awq import quantize
-from hermes_runtime.engines.local.kernels import DequantizeLinear, Int4Linear, choose_kernel
-from hermes_runtime.engines.local.loader import choose_device, load_checkpoint
 from hermes_runtime.engines.local.random_checkpoint import Shape, write_random_checkpoint
 from hermes_runtime.errors import (
     CheckpointError,
@@ -30,6 +26,10 @@ from hermes_runtime.errors import (
     ModelNotFoundError,
 )
 from hermes_runtime.options.generation import SamplingParams
+from hermes_runtime.weights import memory
+from hermes_runtime.weights.kernels.awq import quantize
+from hermes_runtime.weights.kernels.linear import DequantizeLinear, Int4Linear, choose_kernel
+from hermes_runtime.weights.loader import choose_device, load_checkpoint
 from tests.fake_hub import HubModel
 from tests.vnni import VNNI
 
@@ -265,9 +265,9 @@ import re
 from pathlib import Path
 import psutil, torch
 from transformers import AutoConfig
-from hermes_runtime.engines.local.assemble import build_network
+from hermes_runtime.weights.assemble import build_network
 from hermes_runtime.checkpoint.folder import open_checkpoint
-from hermes_runtime.engines.local.loader import choose_device, load_checkpoint
+from hermes_runtime.weights.loader import choose_device, load_checkpoint
 from hermes_runtime.engines.local.random_checkpoint import Shape, write_random_checkpoint
 load_checkpoint(str(write_random_checkpoint({str(tmp_path / "small")!r})), device="cpu")  # imports and thread pools
 def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

@@ -30,7 +30,7 @@ def test_every_package_is_shipped_and_typed(wheel):
 
 
 def test_the_source_of_the_kernel_is_shipped(wheel):
-    assert "hermes_runtime/engines/local/vnni.c" in wheel.namelist()
+    assert "hermes_runtime/weights/kernels/vnni.c" in wheel.namelist()
 
 
 def test_nothing_else_is_shipped(wheel):

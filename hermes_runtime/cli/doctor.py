@@ -16,11 +16,11 @@ from rich.text import Text
 
 from hermes_runtime.checkpoint.folder import read_checkpoint
 from hermes_runtime.checkpoint.hub import find_local_folder, weigh_download
-from hermes_runtime.engines.local.kernels import KERNELS, choose_kernel
-from hermes_runtime.engines.local.loader import choose_device
-from hermes_runtime.engines.local.memory import free_bytes, needed_bytes
 from hermes_runtime.engines.server.engine import ServerEngine
 from hermes_runtime.errors import EngineError, HermesError
+from hermes_runtime.weights.kernels.linear import KERNELS, choose_kernel
+from hermes_runtime.weights.loader import choose_device
+from hermes_runtime.weights.memory import free_bytes, needed_bytes
 
 DISTRIBUTION = "hermes-adapters"
 _GB = 1e9

@@ -18,7 +18,7 @@ def _local(
     # Imported on first use: torch takes seconds that `import langchain_hermes` must not cost.
     from hermes_runtime.engines.local.engine import LocalEngine  # noqa: PLC0415
     from hermes_runtime.engines.local.limits import EngineLimits  # noqa: PLC0415
-    from hermes_runtime.engines.local.loader import load_checkpoint  # noqa: PLC0415
+    from hermes_runtime.weights.loader import load_checkpoint  # noqa: PLC0415
 
     limits = EngineLimits(**(engine_options or {}))
     return LocalEngine(load_checkpoint(model, **options), context_window=context_window, limits=limits)
@@ -26,7 +26,7 @@ def _local(
 
 def _generate(model: str, *, context_window: int | None = None, **options: Any) -> Engine:
     from hermes_runtime.engines.local.generate import GenerateEngine  # noqa: PLC0415 - as above
-    from hermes_runtime.engines.local.loader import load_checkpoint  # noqa: PLC0415
+    from hermes_runtime.weights.loader import load_checkpoint  # noqa: PLC0415
 
     return GenerateEngine(load_checkpoint(model, **options), context_window=context_window)
 

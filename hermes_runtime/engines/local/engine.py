@@ -26,7 +26,6 @@ from hermes_runtime.engines.local.constraint import ConstraintCompiler
 from hermes_runtime.engines.local.graphs import FixedPasses
 from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window
 from hermes_runtime.engines.local.limits import DEFAULT_LIMITS, EngineLimits, affordable_tokens
-from hermes_runtime.engines.local.loader import LoadedCheckpoint
 from hermes_runtime.engines.local.pool import Placement, SlotPool, rounded
 from hermes_runtime.engines.local.process import close_at_exit, open_channel, refusal
 from hermes_runtime.engines.local.scheduler import Scheduler, Step
@@ -40,6 +39,7 @@ from hermes_runtime.errors import (
     HermesError,
     InvalidRequestError,
 )
+from hermes_runtime.weights.loader import LoadedCheckpoint
 
 _LESS = 0.75  # of the memory that the cache may take, once it was too much
 _NO_MASK = torch.empty(1, 1, 1, 1)  # of four dimensions, so that transformers makes none; a packed pass has its own

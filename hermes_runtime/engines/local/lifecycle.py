@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from hermes_runtime.engines.local.loader import LoadedCheckpoint
 from hermes_runtime.errors import DeviceMemoryError, EngineError, HermesError, InvalidRequestError
+from hermes_runtime.weights.loader import LoadedCheckpoint
 
 
 def bounded_context_window(checkpoint: LoadedCheckpoint, asked: int | None) -> int:

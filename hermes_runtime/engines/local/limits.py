@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from hermes_runtime.engines.local.loader import LoadedCheckpoint
-from hermes_runtime.engines.local.memory import free_bytes
 from hermes_runtime.errors import InvalidRequestError
+from hermes_runtime.weights.loader import LoadedCheckpoint
+from hermes_runtime.weights.memory import free_bytes
 
 # Of the memory that is free when the weights are loaded; the rest is for the passes themselves and for everybody else.
 _CACHE_SHARE = 0.5

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from hermes_runtime.engines.local.awq import AwqWeight, dequantize, pack_codes
+from hermes_runtime.weights.kernels.awq import AwqWeight, dequantize, pack_codes
 
 _SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<|im_end|>", "<|im_start|>")
 _CODE_SPREAD = 4.6  # standard deviation of a uniform code 0..15

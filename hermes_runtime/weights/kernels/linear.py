@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hermes_runtime.engines.local import vnni
-from hermes_runtime.engines.local.awq import SYMMETRIC_ZERO, AwqWeight, dequantize, pack_codes
-from hermes_runtime.engines.local.int4pack import (
+from hermes_runtime.errors import EngineError, InvalidRequestError
+from hermes_runtime.weights.kernels import vnni
+from hermes_runtime.weights.kernels.awq import SYMMETRIC_ZERO, AwqWeight, dequantize, pack_codes
+from hermes_runtime.weights.kernels.int4pack import (
     CUDA_TILE,
     cpu_block,
     cuda_tile_order,
@@ -25,8 +26,7 @@ from hermes_runtime.engines.local.int4pack import (
     scales_and_offsets,
     unpack_from_cuda,
 )
-from hermes_runtime.engines.local.prefill import float32_product, int8_product
-from hermes_runtime.errors import EngineError, InvalidRequestError
+from hermes_runtime.weights.kernels.prefill import float32_product, int8_product
 
 KERNELS = {
     "vnni": "this package's int4 product for CPUs with AVX-512 VNNI, compiled once by the C compiler at hand",

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from hermes_runtime.checkpoint.folder import Checkpoint, StoredTensor
-from hermes_runtime.engines.local.awq import AwqWeight
-from hermes_runtime.engines.local.kernels import LINEAR_OF_KERNEL, OutputHead
 from hermes_runtime.errors import CheckpointError
+from hermes_runtime.weights.kernels.awq import AwqWeight
+from hermes_runtime.weights.kernels.linear import LINEAR_OF_KERNEL, OutputHead
 
 _FLOATS = ("F16", "BF16", "F32", "F64")
 _LAYER_PARTS = ("qweight", "scales", "qzeros", "bias")

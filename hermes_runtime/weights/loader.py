@@ -17,12 +17,12 @@ from transformers import (
 
 from hermes_runtime.checkpoint.folder import Checkpoint, open_checkpoint
 from hermes_runtime.checkpoint.vocabulary import read_vocabulary
-from hermes_runtime.engines.local.assemble import build_network, fill_network
-from hermes_runtime.engines.local.kernels import choose_kernel
-from hermes_runtime.engines.local.memory import check_memory
 from hermes_runtime.engines.local.process import refuse_forked_torch
 from hermes_runtime.errors import CheckpointError, DeviceMemoryError, EngineError, InvalidRequestError
 from hermes_runtime.options.generation import SamplingParams
+from hermes_runtime.weights.assemble import build_network, fill_network
+from hermes_runtime.weights.kernels.linear import choose_kernel
+from hermes_runtime.weights.memory import check_memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from hermes_runtime.engines.local.awq import AwqWeight, unpack_codes
+from hermes_runtime.weights.kernels.awq import AwqWeight, unpack_codes
 
 KERNEL_GROUP_SIZES = (256, 128, 64, 32)
 """Group sizes that torch's int4 kernels take, largest first."""

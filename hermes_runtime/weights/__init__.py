@@ -1,0 +1,1 @@
+"""From the files of a checkpoint to a network that is ready to run."""

@@ -1,0 +1,1 @@
+"""Linear layers over 4-bit weights, one kernel a file."""
