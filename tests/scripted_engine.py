@@ -16,8 +16,8 @@ from hermes_runtime.engines.base import (
     TokenLogprob,
     Usage,
 )
-from hermes_runtime.engines.stream import DeltaChannel, StreamedGeneration
-from hermes_runtime.engines.text import Detokenizer, StopScanner
+from hermes_runtime.engines.streams.channel import DeltaChannel, StreamedGeneration
+from hermes_runtime.engines.streams.detokenizer import Detokenizer, StopScanner
 from hermes_runtime.errors import ContextWindowExceededError, EngineError, GenerationTimeoutError
 
 TURN_END = "<|im_end|>"

@@ -8,8 +8,8 @@ import threading
 import psutil
 import pytest
 
-from hermes_runtime.engines.loop import LoopThread, TaskChannel
-from hermes_runtime.engines.stream import StreamedGeneration
+from hermes_runtime.engines.streams.channel import StreamedGeneration
+from hermes_runtime.engines.streams.loop_thread import LoopThread, TaskChannel
 from hermes_runtime.errors import EngineError
 
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from hermes_runtime.engines.base import TokenDelta, Usage
-from hermes_runtime.engines.stream import DeltaChannel, StreamedGeneration
+from hermes_runtime.engines.streams.channel import DeltaChannel, StreamedGeneration
 from hermes_runtime.errors import EngineError
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_runtime.engines.text import Detokenizer, StopScanner
+from hermes_runtime.engines.streams.detokenizer import Detokenizer, StopScanner
 
 FIRST_PIECE = 259  # below are control tokens and single bytes
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import PrivateAttr
 
 from hermes_runtime.engines.base import Engine, GenerationRequest
-from hermes_runtime.engines.stream import StreamedGeneration
+from hermes_runtime.engines.streams.channel import StreamedGeneration
 from hermes_runtime.errors import EngineError
 from llama_index_hermes import HermesLLM
 from tests.failures import FORESEEN, failing

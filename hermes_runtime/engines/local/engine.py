@@ -31,7 +31,7 @@ from hermes_runtime.engines.local.process import close_at_exit, open_channel, re
 from hermes_runtime.engines.local.scheduler import Scheduler, Step
 from hermes_runtime.engines.local.sequence import Sequence
 from hermes_runtime.engines.local.slots import SlotCache
-from hermes_runtime.engines.stream import StreamedGeneration
+from hermes_runtime.engines.streams.channel import StreamedGeneration
 from hermes_runtime.errors import (
     ContextWindowExceededError,
     DeviceMemoryError,

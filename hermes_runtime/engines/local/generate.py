@@ -27,8 +27,8 @@ from hermes_runtime.engines.local.constraint import ConstraintCompiler, Constrai
 from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window
 from hermes_runtime.engines.local.process import close_at_exit, open_channel, refusal
 from hermes_runtime.engines.local.sampler import LogprobRecorder, sampling_processors
-from hermes_runtime.engines.stream import DeltaChannel, StreamedGeneration
-from hermes_runtime.engines.text import Detokenizer, StopScanner
+from hermes_runtime.engines.streams.channel import DeltaChannel, StreamedGeneration
+from hermes_runtime.engines.streams.detokenizer import Detokenizer, StopScanner
 from hermes_runtime.errors import ContextWindowExceededError, GenerationTimeoutError
 from hermes_runtime.weights.loader import LoadedCheckpoint
 

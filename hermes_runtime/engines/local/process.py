@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from hermes_runtime.engines.stream import DeltaChannel
+from hermes_runtime.engines.streams.channel import DeltaChannel
 from hermes_runtime.errors import EngineError
 
 

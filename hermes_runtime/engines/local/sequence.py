@@ -13,8 +13,8 @@ from hermes_runtime.engines.local.constraint import Constraint
 from hermes_runtime.engines.local.drafts import Drafter
 from hermes_runtime.engines.local.pool import Placement, Slot
 from hermes_runtime.engines.local.sampler import ConstraintMask, LogprobRecorder, sampling_processors, takes_best
-from hermes_runtime.engines.stream import DeltaChannel
-from hermes_runtime.engines.text import Detokenizer, StopScanner
+from hermes_runtime.engines.streams.channel import DeltaChannel
+from hermes_runtime.engines.streams.detokenizer import Detokenizer, StopScanner
 from hermes_runtime.errors import GenerationTimeoutError
 from hermes_runtime.options.generation import SamplingParams
 

@@ -11,13 +11,13 @@ from hermes_runtime.checkpoint.context_window import stated_context_window
 from hermes_runtime.checkpoint.vocabulary import Vocabulary, load_vocabulary
 from hermes_runtime.control_tokens import named_tokens
 from hermes_runtime.engines.base import FinishReason, GenerationRequest, GrammarLanguage, Usage
-from hermes_runtime.engines.loop import LoopThread, TaskChannel
 from hermes_runtime.engines.server.client import Client, TransientServerError
 from hermes_runtime.engines.server.probe import COMPLETIONS, probe
 from hermes_runtime.engines.server.prompt_text import PromptText
 from hermes_runtime.engines.server.wire import ServerProfile, read_chunk, request_body
-from hermes_runtime.engines.stream import StreamedGeneration
-from hermes_runtime.engines.writer import DeltaWriter
+from hermes_runtime.engines.streams.channel import StreamedGeneration
+from hermes_runtime.engines.streams.delta_writer import DeltaWriter
+from hermes_runtime.engines.streams.loop_thread import LoopThread, TaskChannel
 from hermes_runtime.errors import (
     ContextWindowExceededError,
     EngineError,

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from hermes_runtime.engines.base import FinishReason, GenerationRequest, TokenDelta, TokenLogprob, Usage
-from hermes_runtime.engines.stream import DeltaChannel
-from hermes_runtime.engines.text import Detokenizer, StopScanner
+from hermes_runtime.engines.streams.channel import DeltaChannel
+from hermes_runtime.engines.streams.detokenizer import Detokenizer, StopScanner
 from hermes_runtime.errors import GenerationTimeoutError, HermesError
 
 

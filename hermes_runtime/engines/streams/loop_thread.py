@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from hermes_runtime.engines.base import TokenDelta, Usage
-from hermes_runtime.engines.stream import DeltaChannel
+from hermes_runtime.engines.streams.channel import DeltaChannel
 from hermes_runtime.errors import EngineError
 
 T = TypeVar("T")

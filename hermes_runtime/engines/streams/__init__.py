@@ -1,0 +1,1 @@
+"""How token deltas travel from where they are computed to where they are read."""
