@@ -16,9 +16,9 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from benchmarks._common import Result
 from benchmarks._tools import QUESTION, REPORT, SYSTEM, TOOLS
 from hermes_runtime.engines.base import Engine, GenerationRequest, TokenDelta, Usage
+from hermes_runtime.engines.local.batch.limits import EngineLimits
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
-from hermes_runtime.engines.local.limits import EngineLimits
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import Assistant, System, ToolResult, User
 from hermes_runtime.options.generation import SamplingParams

@@ -20,9 +20,9 @@ import psutil
 from benchmarks._common import Result
 from benchmarks._tools import TOOLS
 from hermes_runtime.engines.base import Engine, GenerationRequest, TokenDelta
+from hermes_runtime.engines.local.batch.limits import EngineLimits
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
-from hermes_runtime.engines.local.limits import EngineLimits
 from hermes_runtime.errors import GenerationTimeoutError
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.options.generation import SamplingParams

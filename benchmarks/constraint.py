@@ -25,7 +25,7 @@ import torch
 
 from benchmarks._common import Result, parser, publish, versions
 from hermes_runtime.dialects import DIALECTS
-from hermes_runtime.engines.local.constraint import ConstraintCompiler
+from hermes_runtime.engines.local.decoding.constraint import ConstraintCompiler
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec
 from tests.hostile_schemas import measured

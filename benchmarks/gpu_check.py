@@ -27,10 +27,10 @@ from benchmarks import _common
 from benchmarks._common import Result, seconds
 from benchmarks.awq import bytes_per_token, flops_per_token
 from hermes_runtime.engines.base import Engine, GenerationRequest, TokenDelta
+from hermes_runtime.engines.local.batch.limits import EngineLimits, affordable_tokens
+from hermes_runtime.engines.local.cache.pool import rounded
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
-from hermes_runtime.engines.local.limits import EngineLimits, affordable_tokens
-from hermes_runtime.engines.local.pool import rounded
 from hermes_runtime.engines.local.random_checkpoint import SEVEN_B, Shape, random_weight, write_random_checkpoint
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.weights.kernels.awq import AwqWeight

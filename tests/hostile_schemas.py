@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from hermes_runtime.engines.local.constraint import ConstraintCompiler
+from hermes_runtime.engines.local.decoding.constraint import ConstraintCompiler
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec

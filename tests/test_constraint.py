@@ -13,7 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes_runtime.engines.local.constraint import ConstraintCompiler, ConstraintLogitsProcessor, unpack, words_per_row
+from hermes_runtime.engines.local.decoding.constraint import (
+    ConstraintCompiler,
+    ConstraintLogitsProcessor,
+    unpack,
+    words_per_row,
+)
 from hermes_runtime.errors import EngineError, InvalidRequestError
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec
@@ -264,7 +269,7 @@ def test_compiled_grammars_are_kept_by_content_and_bounded(mistral_tokenizer, mo
 
 
 def test_a_grammar_in_long_use_is_built_anew(mistral_tokenizer, monkeypatch):
-    monkeypatch.setattr("hermes_runtime.engines.local.constraint._COMPLETIONS_PER_LEXER", 3)
+    monkeypatch.setattr("hermes_runtime.engines.local.decoding.constraint._COMPLETIONS_PER_LEXER", 3)
     compiler = ConstraintCompiler(mistral_tokenizer, COLUMNS)
     compiled = []
     original = compiler._compiled

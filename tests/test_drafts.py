@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_runtime.engines.local.costs import PassCosts
-from hermes_runtime.engines.local.drafts import Drafter
+from hermes_runtime.engines.local.batch.costs import PassCosts
+from hermes_runtime.engines.local.batch.drafts import Drafter
 
 IDS = st.lists(st.integers(0, 3), max_size=40)
 

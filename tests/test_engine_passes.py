@@ -12,10 +12,10 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from hermes_runtime.engines.base import GenerationRequest
-from hermes_runtime.engines.local import slots
+from hermes_runtime.engines.local.batch.limits import DEFAULT_LIMITS, EngineLimits
+from hermes_runtime.engines.local.cache import slots
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
-from hermes_runtime.engines.local.limits import DEFAULT_LIMITS, EngineLimits
 from hermes_runtime.errors import DeviceMemoryError, EngineError, InvalidRequestError
 from hermes_runtime.options.generation import SamplingParams
 from tests.small_model import small_checkpoint

@@ -15,14 +15,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hermes_runtime.engines.base import GenerationRequest
-from hermes_runtime.engines.local import graphs
-from hermes_runtime.engines.local.attention import use_slot_attention
-from hermes_runtime.engines.local.costs import PassCosts
+from hermes_runtime.engines.local.batch.costs import PassCosts
+from hermes_runtime.engines.local.batch.limits import EngineLimits
+from hermes_runtime.engines.local.cache import graphs
+from hermes_runtime.engines.local.cache.attention import use_slot_attention
+from hermes_runtime.engines.local.cache.graphs import FixedPasses
+from hermes_runtime.engines.local.cache.slots import SlotCache, SlotRow
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
-from hermes_runtime.engines.local.graphs import FixedPasses
-from hermes_runtime.engines.local.limits import EngineLimits
-from hermes_runtime.engines.local.slots import SlotCache, SlotRow
 from hermes_runtime.options.generation import SamplingParams
 from tests.small_model import small_checkpoint, small_model
 from tests.test_local_engine import REQUESTS, ids_of

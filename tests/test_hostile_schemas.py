@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hermes_runtime.engines.local.constraint import ConstraintCompiler
+from hermes_runtime.engines.local.decoding.constraint import ConstraintCompiler
 from tests.hostile_schemas import HOSTILE, measured
 from tests.small_model import COLUMNS
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes_runtime.engines.base import GenerationRequest
+from hermes_runtime.engines.local.batch.limits import EngineLimits, affordable_tokens
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
-from hermes_runtime.engines.local.limits import EngineLimits, affordable_tokens
 from hermes_runtime.errors import DeviceMemoryError, EngineError, GenerationTimeoutError
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.options.generation import SamplingParams
@@ -291,7 +291,7 @@ def test_a_constraint_that_fails_at_the_start_fails_its_request_only(engine, ora
         raise EngineError("the parser gave up")
 
     with monkeypatch.context() as patch:
-        patch.setattr("hermes_runtime.engines.local.constraint.Constraint.forced", fail)
+        patch.setattr("hermes_runtime.engines.local.decoding.constraint.Constraint.forced", fail)
         with pytest.raises(EngineError, match="gave up"):
             run(engine, constraint=CALLS)
     assert ids_of(run(engine)) == ids_of(run(oracle))
@@ -346,7 +346,7 @@ def test_many_mixed_requests_a_third_cancelled(engine, oracle):
 
 def test_the_cache_takes_half_of_the_free_memory(mistral_tokenizer, monkeypatch):
     token_bytes = 2 * 2 * 2 * 16 * 4  # keys and values, layers, heads, width, float32
-    monkeypatch.setattr("hermes_runtime.engines.local.limits.free_bytes", lambda _: 2 * 700 * token_bytes)
+    monkeypatch.setattr("hermes_runtime.engines.local.batch.limits.free_bytes", lambda _: 2 * 700 * token_bytes)
     assert affordable_tokens(small_checkpoint(mistral_tokenizer)) == 700
 
 

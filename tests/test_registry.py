@@ -8,8 +8,8 @@ import pytest
 
 from hermes_runtime import load_engine
 from hermes_runtime.engines import registry
+from hermes_runtime.engines.local.batch.limits import EngineLimits
 from hermes_runtime.engines.local.generate import GenerateEngine
-from hermes_runtime.engines.local.limits import EngineLimits
 from hermes_runtime.errors import InvalidRequestError
 from langchain_hermes import ChatHermes
 

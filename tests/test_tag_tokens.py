@@ -13,7 +13,7 @@ from llguidance.torch import allocate_token_bitmask, fill_next_token_bitmask
 from tokenizers import AddedToken
 
 from hermes_runtime.control_tokens import control_tokens, named_tokens
-from hermes_runtime.engines.local.constraint import ConstraintCompiler
+from hermes_runtime.engines.local.decoding.constraint import ConstraintCompiler
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec, User
 from hermes_runtime.parser import parse_completion

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from hermes_runtime.engines.local.constraint import ConstraintCompiler
+from hermes_runtime.engines.local.decoding.constraint import ConstraintCompiler
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec
 from tests.grammar_oracle import dumps, matches

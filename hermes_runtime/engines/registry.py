@@ -16,8 +16,8 @@ def _local(
     model: str, *, context_window: int | None = None, engine_options: Mapping[str, Any] | None = None, **options: Any
 ) -> Engine:
     # Imported on first use: torch takes seconds that `import langchain_hermes` must not cost.
+    from hermes_runtime.engines.local.batch.limits import EngineLimits  # noqa: PLC0415
     from hermes_runtime.engines.local.engine import LocalEngine  # noqa: PLC0415
-    from hermes_runtime.engines.local.limits import EngineLimits  # noqa: PLC0415
     from hermes_runtime.weights.loader import load_checkpoint  # noqa: PLC0415
 
     limits = EngineLimits(**(engine_options or {}))

@@ -16,21 +16,21 @@ from typing import Any
 import torch
 
 from hermes_runtime.engines.base import GenerationRequest, GrammarLanguage
-from hermes_runtime.engines.local.attention import (
+from hermes_runtime.engines.local.batch.limits import DEFAULT_LIMITS, EngineLimits, affordable_tokens
+from hermes_runtime.engines.local.batch.scheduler import Scheduler, Step
+from hermes_runtime.engines.local.batch.sequence import Sequence
+from hermes_runtime.engines.local.cache.attention import (
     PackedPass,
     PassAbandonedError,
     use_slot_attention,
     varied_lengths,
 )
-from hermes_runtime.engines.local.constraint import ConstraintCompiler
-from hermes_runtime.engines.local.graphs import FixedPasses
+from hermes_runtime.engines.local.cache.graphs import FixedPasses
+from hermes_runtime.engines.local.cache.pool import Placement, SlotPool, rounded
+from hermes_runtime.engines.local.cache.slots import SlotCache
+from hermes_runtime.engines.local.decoding.constraint import ConstraintCompiler
 from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window
-from hermes_runtime.engines.local.limits import DEFAULT_LIMITS, EngineLimits, affordable_tokens
-from hermes_runtime.engines.local.pool import Placement, SlotPool, rounded
 from hermes_runtime.engines.local.process import close_at_exit, open_channel, refusal
-from hermes_runtime.engines.local.scheduler import Scheduler, Step
-from hermes_runtime.engines.local.sequence import Sequence
-from hermes_runtime.engines.local.slots import SlotCache
 from hermes_runtime.engines.streams.channel import StreamedGeneration
 from hermes_runtime.errors import (
     ContextWindowExceededError,

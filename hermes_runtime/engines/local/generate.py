@@ -23,10 +23,10 @@ from hermes_runtime.engines.base import (
     TokenLogprob,
     Usage,
 )
-from hermes_runtime.engines.local.constraint import ConstraintCompiler, ConstraintLogitsProcessor
+from hermes_runtime.engines.local.decoding.constraint import ConstraintCompiler, ConstraintLogitsProcessor
+from hermes_runtime.engines.local.decoding.sampler import LogprobRecorder, sampling_processors
 from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window
 from hermes_runtime.engines.local.process import close_at_exit, open_channel, refusal
-from hermes_runtime.engines.local.sampler import LogprobRecorder, sampling_processors
 from hermes_runtime.engines.streams.channel import DeltaChannel, StreamedGeneration
 from hermes_runtime.engines.streams.detokenizer import Detokenizer, StopScanner
 from hermes_runtime.errors import ContextWindowExceededError, GenerationTimeoutError

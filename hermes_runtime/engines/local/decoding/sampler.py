@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from hermes_runtime.engines.base import GenerationRequest, TokenLogprob
-from hermes_runtime.engines.local.constraint import Constraint
+from hermes_runtime.engines.local.decoding.constraint import Constraint
 from hermes_runtime.options.generation import SamplingParams
 
 _SEED_STRIDE = 1_000_003  # more than any context is long, so that neighboring seeds share no position's state

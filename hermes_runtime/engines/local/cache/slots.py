@@ -15,8 +15,8 @@ import torch
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
-from hermes_runtime.engines.local.attention import PackedPass, Segment
-from hermes_runtime.engines.local.pool import Placement, rounded
+from hermes_runtime.engines.local.cache.attention import PackedPass, Segment
+from hermes_runtime.engines.local.cache.pool import Placement, rounded
 
 _SPARE = 1  # position, see `SlotCache.spare`
 

@@ -9,10 +9,15 @@ from typing import cast
 import torch
 
 from hermes_runtime.engines.base import FinishReason, GenerationRequest, TokenDelta, TokenLogprob, Usage
-from hermes_runtime.engines.local.constraint import Constraint
-from hermes_runtime.engines.local.drafts import Drafter
-from hermes_runtime.engines.local.pool import Placement, Slot
-from hermes_runtime.engines.local.sampler import ConstraintMask, LogprobRecorder, sampling_processors, takes_best
+from hermes_runtime.engines.local.batch.drafts import Drafter
+from hermes_runtime.engines.local.cache.pool import Placement, Slot
+from hermes_runtime.engines.local.decoding.constraint import Constraint
+from hermes_runtime.engines.local.decoding.sampler import (
+    ConstraintMask,
+    LogprobRecorder,
+    sampling_processors,
+    takes_best,
+)
 from hermes_runtime.engines.streams.channel import DeltaChannel
 from hermes_runtime.engines.streams.detokenizer import Detokenizer, StopScanner
 from hermes_runtime.errors import GenerationTimeoutError

@@ -16,8 +16,8 @@ import torch
 from llguidance import LLMatcher, LLParserLimits, __version__
 from transformers import LogitsProcessor
 
-from hermes_runtime.engines.local.constraint_tokens import constraint_tokenizer
-from hermes_runtime.engines.local.exponents import ExponentBound
+from hermes_runtime.engines.local.decoding.constraint_tokens import constraint_tokenizer
+from hermes_runtime.engines.local.decoding.exponents import ExponentBound
 from hermes_runtime.errors import EngineError, InvalidRequestError
 
 # Completions of one grammar share its lexer, which remembers every state it has met at one to two kilobytes each

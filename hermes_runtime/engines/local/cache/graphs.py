@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import torch
 
-from hermes_runtime.engines.local.pool import rounded
-from hermes_runtime.engines.local.slots import SlotCache, SlotRow
+from hermes_runtime.engines.local.cache.pool import rounded
+from hermes_runtime.engines.local.cache.slots import SlotCache, SlotRow
 
 _KEPT = 64  # graphs, the least recently replayed go first
 _WORTH_CAPTURING = 3  # passes of a shape: a capture takes about as long as two

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hermes_runtime.engines.local.constraint import Constraint
+from hermes_runtime.engines.local.decoding.constraint import Constraint
 
 # So many ids must have been said before in this order. Within a grammar two do: what cannot follow is dropped at once.
 _NGRAM, _NGRAM_IN_GRAMMAR = 3, 2

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from hermes_runtime.engines.local.costs import PassCosts
-from hermes_runtime.engines.local.limits import EngineLimits
-from hermes_runtime.engines.local.sequence import Sequence
-from hermes_runtime.engines.local.slots import SlotRow
+from hermes_runtime.engines.local.batch.costs import PassCosts
+from hermes_runtime.engines.local.batch.limits import EngineLimits
+from hermes_runtime.engines.local.batch.sequence import Sequence
+from hermes_runtime.engines.local.cache.slots import SlotRow
 
 _LEAST_CHUNK = 16
 

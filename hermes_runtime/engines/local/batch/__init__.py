@@ -1,0 +1,1 @@
+"""The running batch: its sequences, their drafts, and what each forward pass computes."""
