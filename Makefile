@@ -30,7 +30,7 @@ help: ## Show the targets
 install: $(VENV)/.installed-dev ## Make .venv with all that tests need
 
 demo: $(VENV)/.installed-demo ## Run a LangChain and a LlamaIndex agent on the embedded model
-	@$(BIN)/hermes demo
+	@$(BIN)/hermes-adapters demo
 
 test: $(VENV)/.installed-dev ## Run the test suite
 	@$(BIN)/python -m pytest

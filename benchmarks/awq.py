@@ -27,7 +27,7 @@ import torch
 
 from benchmarks import _common
 from benchmarks._common import Result
-from hermes_runtime.engines.local.random_checkpoint import SEVEN_B, Shape, write_random_checkpoint
+from benchmarks._random_checkpoint import SEVEN_B, Shape, write_random_checkpoint
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = ("kernel torch", "kernel torch-int8")

@@ -20,8 +20,8 @@ import torch
 from benchmarks import _common
 from benchmarks._common import Result
 from benchmarks._engine_scenarios import Bench, agent, calls, concurrent, stream
+from benchmarks._random_checkpoint import SEVEN_B, Shape, write_random_checkpoint
 from benchmarks._soak import soak
-from hermes_runtime.engines.local.random_checkpoint import SEVEN_B, Shape, write_random_checkpoint
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.weights.loader import LoadedCheckpoint, load_checkpoint
 from tests.mistral import IM_END, load_mistral_tokenizer

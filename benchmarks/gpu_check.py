@@ -25,13 +25,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks import _common
 from benchmarks._common import Result, seconds
+from benchmarks._random_checkpoint import SEVEN_B, Shape, random_weight, write_random_checkpoint
 from benchmarks.awq import bytes_per_token, flops_per_token
 from hermes_runtime.engines.base import Engine, GenerationRequest, TokenDelta
 from hermes_runtime.engines.local.batch.limits import EngineLimits, affordable_tokens
 from hermes_runtime.engines.local.cache.pool import rounded
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
-from hermes_runtime.engines.local.random_checkpoint import SEVEN_B, Shape, random_weight, write_random_checkpoint
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.weights.kernels.awq import AwqWeight
 from hermes_runtime.weights.kernels.linear import CUDA_DENSE_ROWS, LINEAR_OF_KERNEL, Int4Linear, reference

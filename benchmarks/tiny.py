@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from benchmarks._common import Result, parser, publish, versions
-from hermes_runtime.tiny.evaluate import CHECKPOINT, Student, evaluate
-from hermes_runtime.tiny.pack import dense_weights
+from tiny_hermes.evaluate import CHECKPOINT, Student, evaluate
+from tiny_hermes.pack import dense_weights
 
 GOALS = {"exact calls": 90.0, "agent runs": 90.0}
 

@@ -1,4 +1,4 @@
-"""The `hermes` command as people and scripts use it."""
+"""The `hermes-adapters` command as people and scripts use it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from hermes_runtime.cli import app as app_module
-from hermes_runtime.cli import doctor as doctor_module
-from hermes_runtime.cli.app import app
-from hermes_runtime.cli.scenarios import SCENARIOS, Called, Returned, Run, Said, Scenario, recorded, shortcomings
-from hermes_runtime.cli.tools import LocalTool, load_tool
-from hermes_runtime.cli.transcript import Transcript, printable
+from hermes_adapters import app as app_module
+from hermes_adapters import doctor as doctor_module
+from hermes_adapters.app import app
+from hermes_adapters.scenarios import SCENARIOS, Called, Returned, Run, Said, Scenario, recorded, shortcomings
+from hermes_adapters.tools import LocalTool, load_tool
+from hermes_adapters.transcript import Transcript, printable
 from hermes_runtime.errors import InvalidRequestError, ModelNotFoundError
 from hermes_runtime.messages import ToolCall
 from hermes_runtime.weights.kernels.linear import choose_kernel
@@ -41,7 +41,7 @@ def broken(city: str) -> str:
 
 
 class Scripted:
-    """Runs `hermes` with an engine that says what the test wrote down."""
+    """Runs `hermes-adapters` with an engine that says what the test wrote down."""
 
     def __init__(self, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self._tokenizer = tokenizer
@@ -388,7 +388,7 @@ class FakeAgent:
 
 def test_the_demo_says_what_to_install_where_a_framework_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "langchain.agents", None)
-    monkeypatch.delitem(sys.modules, "langchain_hermes.demo", raising=False)
+    monkeypatch.delitem(sys.modules, "hermes_adapters.agents.langchain", raising=False)
     result = CliRunner().invoke(app, ["demo", "--framework", "langchain"])
     assert result.exit_code == 1
     assert "the demo needs langchain" in result.stderr

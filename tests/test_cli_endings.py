@@ -19,8 +19,8 @@ import pytest
 from huggingface_hub import constants
 from typer.testing import CliRunner
 
-from hermes_runtime.cli import app as app_module
-from hermes_runtime.cli.app import app
+from hermes_adapters import app as app_module
+from hermes_adapters.app import app
 from hermes_runtime.weights.kernels import vnni
 from tests.fake_hub import GOOD, FakeHub, HubModel, use_hub
 
@@ -152,8 +152,8 @@ def test_the_demo_names_a_framework_that_cannot_be_imported(monkeypatch):
 DOUBLES = """
     import asyncio, sys, time
     from types import SimpleNamespace
-    from hermes_runtime.cli import app, main
-    from hermes_runtime.cli.scenarios import Said
+    from hermes_adapters import app, main
+    from hermes_adapters.scenarios import Said
 
     class Agent:
         NAME, TITLE = "Slow", "slow"
@@ -175,11 +175,11 @@ SLOW_IMPORT = """
                 time.sleep(600)
 
     sys.meta_path.insert(0, SlowImport())
-    from hermes_runtime.cli import main
+    from hermes_adapters import main
 """
-PLAIN = "from hermes_runtime.cli import main"
+PLAIN = "from hermes_adapters import main"
 DOWNLOAD = """
-    from hermes_runtime.cli.ending import run_to_end
+    from hermes_adapters.ending import run_to_end
     from hermes_runtime.checkpoint.hub import find_folder
 
     def main():
@@ -268,7 +268,7 @@ def test_the_readmes_doctor_without_a_network_is_one_line():
     assert "the hub http://127.0.0.1:9 cannot be reached" in line
 
 
-@pytest.mark.parametrize("module", ["hermes_runtime.cli.app", "typer", "hermes_runtime.turn", "torch"])
+@pytest.mark.parametrize("module", ["hermes_adapters.app", "typer", "hermes_runtime.turn", "torch"])
 def test_ctrl_c_while_it_is_imported(module, running):
     hermes = running(python(SLOW_IMPORT.format(module=module), "chat"))
     hermes.wait_for("importing")
@@ -397,7 +397,7 @@ def test_without_a_home_or_a_name_the_embedded_model_answers_and_ctrl_c_ends_it(
 def test_without_a_home_or_rights_a_download_says_what_to_set(settings, says, served_hub):
     served_hub.models[GOOD] = HubModel()
     find = f"""
-        from hermes_runtime.cli.ending import run_to_end
+        from hermes_adapters.ending import run_to_end
         from hermes_runtime.checkpoint.hub import find_folder
 
         def main():

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from benchmarks._random_checkpoint import Shape, write_random_checkpoint
 from hermes_runtime.checkpoint.folder import open_checkpoint
-from hermes_runtime.engines.local.random_checkpoint import Shape, write_random_checkpoint
 from hermes_runtime.errors import (
     CheckpointError,
     DeviceMemoryError,
@@ -268,7 +268,7 @@ from transformers import AutoConfig
 from hermes_runtime.weights.assemble import build_network
 from hermes_runtime.checkpoint.folder import open_checkpoint
 from hermes_runtime.weights.loader import choose_device, load_checkpoint
-from hermes_runtime.engines.local.random_checkpoint import Shape, write_random_checkpoint
+from benchmarks._random_checkpoint import Shape, write_random_checkpoint
 load_checkpoint(str(write_random_checkpoint({str(tmp_path / "small")!r})), device="cpu")  # imports and thread pools
 def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 checkpoint, before = open_checkpoint({str(folder)!r}), psutil.Process().memory_info().rss

@@ -1,4 +1,4 @@
-"""What is shipped: one distribution, three typed packages, the embedded model, one command."""
+"""What is shipped: one distribution, four typed packages, the embedded model, one command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("hermes_runtime", "langchain_hermes", "llama_index_hermes")
+PACKAGES = ("hermes_adapters", "hermes_runtime", "langchain_hermes", "llama_index_hermes")
 MEGABYTE = 1_000_000
 
 
@@ -51,9 +51,9 @@ def test_the_license_is_shipped(wheel):
     assert "Apache License" in wheel.read(path).decode()
 
 
-def test_the_hermes_command_is_installed():
-    (command,) = metadata.entry_points(group="console_scripts", name="hermes")
-    assert command.value == "hermes_runtime.cli:main"
+def test_the_command_is_installed():
+    (command,) = metadata.entry_points(group="console_scripts", name="hermes-adapters")
+    assert command.value == "hermes_adapters:main"
     assert callable(command.load())
 
 

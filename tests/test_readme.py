@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from hermes_runtime.cli.app import HERMES_2_PRO, app
+from hermes_adapters.app import HERMES_2_PRO, app
 from hermes_runtime.dialects import DIALECTS
 
 ROOT = Path(__file__).parent.parent
@@ -45,7 +45,7 @@ def test_the_commands_exist(command):
         assert extra is not None
         assert re.search(rf"^{extra[1]} = \[", project, re.MULTILINE)
     else:
-        assert program == "hermes"
+        assert program == "hermes-adapters"
         known = typer.main.get_command(app).commands[arguments[0]].params
         options = {option for parameter in known for option in parameter.opts}
         assert {argument for argument in arguments if argument.startswith("-")} <= options

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, grammar_from
 from typer.testing import CliRunner
 
-from hermes_runtime.cli.app import app
+from hermes_adapters.app import app
 from hermes_runtime.control_tokens import control_tokens
 from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.engines.registry import load_engine
@@ -320,7 +320,7 @@ async def test_agents_of_both_frameworks_run_over_a_server(as_vllm):
 
 
 def doctor_on(server):
-    """What `hermes doctor` prints about a server, which is then closed."""
+    """What `hermes-adapters doctor` prints about a server, which is then closed."""
     with closing(server):
         result = CliRunner().invoke(app, ["doctor", "--base-url", server.url])
     assert result.exit_code == 0, result.output

@@ -9,7 +9,7 @@ import pytest
 from hermes_runtime.messages import Assistant, ToolCall, ToolResult, ToolSpec, User
 from hermes_runtime.parser import parse_completion
 from hermes_runtime.prompt import build_prompt
-from hermes_runtime.tiny.evaluate import CHECKPOINT, Student, evaluate
+from tiny_hermes.evaluate import CHECKPOINT, Student, evaluate
 
 WEATHER = ToolSpec(
     "get_weather",

@@ -12,8 +12,8 @@ import pytest
 
 from hermes_runtime.messages import Assistant, ToolResult, User
 from hermes_runtime.parser import parse_completion
-from hermes_runtime.tiny.conversations import NO_TOOL, call_text, conversations
-from hermes_runtime.tiny.vocabulary import is_held_out
+from tiny_hermes.conversations import NO_TOOL, call_text, conversations
+from tiny_hermes.vocabulary import is_held_out
 
 
 def sample(count=150, **options):
@@ -153,6 +153,6 @@ def test_hard_conversations_ask_for_more_arguments_and_for_two_calls_more_often(
 
 
 def test_making_conversations_needs_no_torch():
-    code = "import sys, hermes_runtime.tiny.conversations; print('torch' in sys.modules)"
+    code = "import sys, tiny_hermes.conversations; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

@@ -11,11 +11,11 @@ import torch
 from transformers import AutoTokenizer
 
 from hermes_runtime.messages import Assistant, User
-from hermes_runtime.tiny.conversations import conversations
-from hermes_runtime.tiny.dataset import make_example
-from hermes_runtime.tiny.evaluate import CHECKPOINT
-from hermes_runtime.tiny.model import Batch, Shape, TinyMistral, looking_loss
-from hermes_runtime.tiny.train import make_batch
+from tiny_hermes.conversations import conversations
+from tiny_hermes.dataset import make_example
+from tiny_hermes.evaluate import CHECKPOINT
+from tiny_hermes.model import Batch, Shape, TinyMistral, looking_loss
+from tiny_hermes.train import make_batch
 
 GUIDES_OF_A_CALL = 4
 

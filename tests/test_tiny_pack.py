@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import MistralConfig, MistralForCausalLM
 
-from hermes_runtime.tiny.model import Muon, Shape, TinyMistral, fake_quantize, orthogonalize
-from hermes_runtime.tiny.pack import (
+from tiny_hermes.model import Muon, Shape, TinyMistral, fake_quantize, orthogonalize
+from tiny_hermes.pack import (
     dense_weights,
     dequantize,
     model_config,
@@ -20,7 +20,7 @@ from hermes_runtime.tiny.pack import (
     unpack_nibbles,
     write_checkpoint,
 )
-from hermes_runtime.tiny.tokenizer import build_tokenizer, save_tokenizer
+from tiny_hermes.tokenizer import build_tokenizer, save_tokenizer
 
 
 @given(st.lists(st.integers(0, 15), min_size=16, max_size=16))

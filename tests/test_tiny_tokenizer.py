@@ -9,8 +9,8 @@ from transformers import AutoTokenizer
 
 from hermes_runtime.messages import System, ToolSpec, User
 from hermes_runtime.prompt import build_prompt
-from hermes_runtime.tiny.evaluate import CHECKPOINT
-from hermes_runtime.tiny.tokenizer import SPECIAL_TOKENS, build_tokenizer, fixed_phrases
+from tiny_hermes.evaluate import CHECKPOINT
+from tiny_hermes.tokenizer import SPECIAL_TOKENS, build_tokenizer, fixed_phrases
 
 MARKERS = ("<|im_start|>", "<|im_end|>")
 

@@ -267,7 +267,7 @@ def _pipeline() -> Any:
     from transformers import AutoConfig, AutoTokenizer, MistralForCausalLM, pipeline
 
     from hermes_runtime.checkpoint.hub import TINY_FOLDER
-    from hermes_runtime.tiny.pack import read_dense
+    from tiny_hermes.pack import read_dense
 
     config = AutoConfig.from_pretrained(TINY_FOLDER)
     del config.quantization_config

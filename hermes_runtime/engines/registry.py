@@ -6,10 +6,13 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from hermes_runtime.weights.loader import LoadedCheckpoint
 
 
 def _local(
@@ -18,17 +21,23 @@ def _local(
     # Imported on first use: torch takes seconds that `import langchain_hermes` must not cost.
     from hermes_runtime.engines.local.batch.limits import EngineLimits  # noqa: PLC0415
     from hermes_runtime.engines.local.engine import LocalEngine  # noqa: PLC0415
-    from hermes_runtime.weights.loader import load_checkpoint  # noqa: PLC0415
 
     limits = EngineLimits(**(engine_options or {}))
-    return LocalEngine(load_checkpoint(model, **options), context_window=context_window, limits=limits)
+    return LocalEngine(_loaded(model, **options), context_window=context_window, limits=limits)
 
 
 def _generate(model: str, *, context_window: int | None = None, **options: Any) -> Engine:
     from hermes_runtime.engines.local.generate import GenerateEngine  # noqa: PLC0415 - as above
+
+    return GenerateEngine(_loaded(model, **options), context_window=context_window)
+
+
+def _loaded(model: str, **options: Any) -> LoadedCheckpoint:
+    from hermes_runtime.engines.local.process import refuse_forked_torch  # noqa: PLC0415 - as above
     from hermes_runtime.weights.loader import load_checkpoint  # noqa: PLC0415
 
-    return GenerateEngine(load_checkpoint(model, **options), context_window=context_window)
+    refuse_forked_torch()
+    return load_checkpoint(model, **options)
 
 
 def _server(model: str, *, engine_options: Mapping[str, Any] | None = None, **options: Any) -> Engine:
@@ -88,6 +97,7 @@ def load_engine(model: str, *, engine: str = "local", **options: Any) -> Engine:
         ModelNotFoundError: Neither a folder nor a reachable hub id.
         CheckpointError: The checkpoint cannot be read.
         DeviceMemoryError: The weights do not fit.
+        EngineError: The kernel is not available here, or this is a forked child in which torch cannot compute.
     """
     key = _key(model, engine, options)
     with _REGISTRY_LOCK:

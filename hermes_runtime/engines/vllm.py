@@ -18,7 +18,7 @@ from hermes_runtime.checkpoint.hub import find_folder
 from hermes_runtime.checkpoint.vocabulary import read_vocabulary
 from hermes_runtime.control_tokens import named_tokens
 from hermes_runtime.engines.base import GenerationRequest, GrammarLanguage, TokenLogprob, Usage
-from hermes_runtime.engines.server.wire import for_llguidance
+from hermes_runtime.engines.llguidance import for_llguidance
 from hermes_runtime.engines.streams.channel import StreamedGeneration
 from hermes_runtime.engines.streams.delta_writer import DeltaWriter
 from hermes_runtime.engines.streams.loop_thread import LoopThread, TaskChannel

@@ -17,7 +17,6 @@ from transformers import (
 
 from hermes_runtime.checkpoint.folder import Checkpoint, open_checkpoint
 from hermes_runtime.checkpoint.vocabulary import read_vocabulary
-from hermes_runtime.engines.local.process import refuse_forked_torch
 from hermes_runtime.errors import CheckpointError, DeviceMemoryError, EngineError, InvalidRequestError
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.weights.assemble import build_network, fill_network
@@ -75,9 +74,8 @@ def load_checkpoint(
         CheckpointError: The checkpoint is damaged, or of a kind that is not read.
         DeviceMemoryError: It does not fit; nothing was loaded.
         InvalidRequestError: The device or the kernel is unknown, or does not go with the checkpoint.
-        EngineError: The kernel is not available here, or this is a forked child in which torch cannot compute.
+        EngineError: The kernel is not available here.
     """
-    refuse_forked_torch()
     where = choose_device(device)
     checkpoint = open_checkpoint(model)
     chosen = _kernel_for(checkpoint, kernel, where)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import threading
 from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
@@ -22,18 +21,17 @@ from llama_index.llms.openai_like import OpenAILike
 from ollama import AsyncClient, Client
 from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
 
-import hermes_runtime.tiny
-from hermes_runtime.tiny.pack import read_dense
+from hermes_runtime.checkpoint.hub import TINY_FOLDER
 from tests.llama_index_contract import LLMContract, Reply
 from tests.llama_index_contract.fake_server import PATIENCE, REFUSALS, Backend, async_transport, transport
 from tests.llama_index_contract.hermes import text_of
 from tests.llama_index_contract.wires import ollama, openai
+from tiny_hermes.pack import read_dense
 
 PACKAGES = ("llama-index-llms-openai-like", "llama-index-llms-ollama", "llama-index-llms-huggingface")
 _BACKENDS: dict[int, Backend] = {}
 _MODELS: dict[int, _ScriptedModel] = {}
 _LONG = 3000  # tokens, one in a millisecond at most: who has not stopped it by then never will
-CHECKPOINT = Path(hermes_runtime.tiny.__file__).parent / "checkpoint"
 
 
 class _OverServer(LLMContract):
@@ -214,14 +212,14 @@ def _over(model: Any, **options: Any) -> LLM:
 
 @cache
 def _tokenizer() -> Any:
-    return AutoTokenizer.from_pretrained(CHECKPOINT)
+    return AutoTokenizer.from_pretrained(TINY_FOLDER)
 
 
 @cache
 def _dense_model() -> Any:
-    model = MistralForCausalLM(MistralConfig.from_pretrained(CHECKPOINT))
-    missing, unexpected = model.load_state_dict(read_dense(CHECKPOINT), strict=False)
+    model = MistralForCausalLM(MistralConfig.from_pretrained(TINY_FOLDER))
+    missing, unexpected = model.load_state_dict(read_dense(TINY_FOLDER), strict=False)
     assert not unexpected
     assert set(missing) <= {"lm_head.weight"}
-    model.generation_config = model.generation_config.from_pretrained(CHECKPOINT)
+    model.generation_config = model.generation_config.from_pretrained(TINY_FOLDER)
     return model.eval()

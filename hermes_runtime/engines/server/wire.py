@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hermes_runtime.engines.base import FinishReason, GenerationRequest, GrammarLanguage, TokenLogprob, Usage
+from hermes_runtime.engines.llguidance import for_llguidance
 from hermes_runtime.errors import EngineError, InvalidRequestError
 from hermes_runtime.options.generation import SamplingParams
 
@@ -28,11 +29,6 @@ _FIELDS: dict[Kind, dict[str, str]] = {
     "unknown": {},
 }
 _NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-
-
-def for_llguidance(lark: str) -> str:
-    """Mark a grammar as llguidance's: llama.cpp asks for it, and vLLM would read some as xgrammar's Lark."""
-    return "%llguidance {}\n" + lark
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hermes_runtime.messages import Assistant, Message, System, ToolCall, ToolResult, ToolSpec, User
-from hermes_runtime.tiny.everyday import everyday_tool
-from hermes_runtime.tiny.json_mode import extraction_tool, json_turn, make_schema
-from hermes_runtime.tiny.results import answer, is_error, make_result
-from hermes_runtime.tiny.toolbox import Arguments, Tool, ask, finish, make_tool, related_tool
-from hermes_runtime.tiny.vocabulary import Values
+from tiny_hermes.everyday import everyday_tool
+from tiny_hermes.json_mode import extraction_tool, json_turn, make_schema
+from tiny_hermes.results import answer, is_error, make_result
+from tiny_hermes.toolbox import Arguments, Tool, ask, finish, make_tool, related_tool
+from tiny_hermes.vocabulary import Values
 
 Kind = Literal["one_call", "two_calls", "answer", "two_answers", "error", "no_tool", "chat", "copy", "json"]
 

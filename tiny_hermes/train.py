@@ -1,6 +1,6 @@
 """Trains tiny-hermes on a CPU, against the clock: the learning rate reaches zero when the time is up.
 
-`python -m hermes_runtime.tiny.train --minutes 75 --folder DIR`. One process a core: on a shared machine two that meet
+`python -m tiny_hermes.train --minutes 75 --folder DIR`. One process a core: on a shared machine two that meet
 once a step lose less than two threads that meet at every product. The data are seeded; how many steps fit into the
 time is not, so two runs agree in quality and not bit for bit.
 """
@@ -20,11 +20,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import distributed, multiprocessing
 
-from hermes_runtime.cli.ending import run_to_end
-from hermes_runtime.tiny.conversations import make_conversation
-from hermes_runtime.tiny.dataset import Example, make_example
-from hermes_runtime.tiny.model import Batch, Muon, Shape, TinyMistral
-from hermes_runtime.tiny.tokenizer import build_tokenizer, save_tokenizer
+from hermes_adapters.ending import run_to_end
+from tiny_hermes.conversations import make_conversation
+from tiny_hermes.dataset import Example, make_example
+from tiny_hermes.model import Batch, Muon, Shape, TinyMistral
+from tiny_hermes.tokenizer import build_tokenizer, save_tokenizer
 
 LONGEST = 1024
 TOKENS_PER_STEP = 5120

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hermes_runtime.tiny.toolbox import PREPOSITIONS, Arguments, Tool
-from hermes_runtime.tiny.vocabulary import NOUNS, Values
+from tiny_hermes.toolbox import PREPOSITIONS, Arguments, Tool
+from tiny_hermes.vocabulary import NOUNS, Values
 
 
 def is_error(result: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The LlamaIndex agent of `hermes demo`."""
+"""The LlamaIndex agent of `hermes-adapters demo`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from llama_index.core.agent.workflow import AgentOutput, AgentStream, FunctionAgent, ToolCallResult
 
-from hermes_runtime.cli.scenarios import Called, DemoEvent, Returned, Said, Tool
+from hermes_adapters.scenarios import Called, DemoEvent, Returned, Said, Tool
 from llama_index_hermes import HermesLLM
 
 NAME = "LlamaIndex"

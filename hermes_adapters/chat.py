@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from hermes_runtime.cli.tools import LocalTool
-from hermes_runtime.cli.transcript import Transcript
+from hermes_adapters.tools import LocalTool
+from hermes_adapters.transcript import Transcript
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.errors import HermesError
 from hermes_runtime.messages import Assistant, Message, ToolCall, ToolResult, User

@@ -9,16 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hermes_runtime.messages import ToolSpec
-from hermes_runtime.tiny.vocabulary import (
-    ACTION_VERBS,
-    CITIES,
-    COLORS,
-    COUNTRIES,
-    PEOPLE,
-    QUERY_VERBS,
-    Scalar,
-    Values,
-)
+from tiny_hermes.vocabulary import ACTION_VERBS, CITIES, COLORS, COUNTRIES, PEOPLE, QUERY_VERBS, Scalar, Values
 
 Arguments = dict[str, Scalar]
 

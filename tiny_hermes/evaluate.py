@@ -1,6 +1,6 @@
 """Measures tiny-hermes on conversations whose tools and values do not occur in training, greedily and unconstrained.
 
-`python -m hermes_runtime.tiny.evaluate [--checkpoint DIR] [--trained model.pt] [--json FILE]`.
+`python -m tiny_hermes.evaluate [--checkpoint DIR] [--trained model.pt] [--json FILE]`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hermes_runtime.cli.ending import run_to_end
+from hermes_adapters.ending import run_to_end
+from hermes_runtime.checkpoint.hub import TINY_FOLDER
 from hermes_runtime.messages import Assistant, Message
 from hermes_runtime.parser import parse_completion
-from hermes_runtime.tiny.conversations import Conversation, conversations
-from hermes_runtime.tiny.dataset import prompt_of, with_generated_ids
-from hermes_runtime.tiny.pack import dense_weights, read_dense
+from tiny_hermes.conversations import Conversation, conversations
+from tiny_hermes.dataset import prompt_of, with_generated_ids
+from tiny_hermes.pack import dense_weights, read_dense
 
-CHECKPOINT = Path(__file__).parent / "checkpoint"
+CHECKPOINT = TINY_FOLDER
 BATCH = 48
 LONGEST_ANSWER = 160
 

@@ -1,4 +1,4 @@
-"""How the `hermes` command ends, whatever happens: a line that says why, and a status. Imports nothing that is slow."""
+"""How a command ends, whatever happens: a line that says why, and a status. Imports nothing that is slow."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _LONGEST_DETAIL = 300
 
 
 def main() -> NoReturn:
-    """Run the `hermes` command line; the process ends with its status."""
-    run_to_end(_hermes)
+    """Run the `hermes-adapters` command line; the process ends with its status."""
+    run_to_end(_command)
 
 
-def _hermes() -> None:
-    from hermes_runtime.cli.app import app  # noqa: PLC0415 - Ctrl-C may come before all is imported
+def _command() -> None:
+    from hermes_adapters.app import app  # noqa: PLC0415 - Ctrl-C may come before all is imported
 
     app()
 
@@ -67,7 +67,7 @@ def ended_by(error: BaseException) -> int:
     from rich.console import Console  # noqa: PLC0415 - slow, as above
     from rich.text import Text  # noqa: PLC0415
 
-    from hermes_runtime.cli.transcript import printable  # noqa: PLC0415
+    from hermes_adapters.transcript import printable  # noqa: PLC0415
     from hermes_runtime.errors import HermesError  # noqa: PLC0415
 
     message = str(error)

@@ -8,8 +8,8 @@ from typing import Any
 
 from hermes_runtime.messages import Assistant, Message
 from hermes_runtime.prompt import TURN_END, TURN_START, Prompt, build_prompt
-from hermes_runtime.tiny.conversations import Conversation
-from hermes_runtime.tiny.tokenizer import CALL_START, NAME_STARTS, TOOL_START
+from tiny_hermes.conversations import Conversation
+from tiny_hermes.tokenizer import CALL_START, NAME_STARTS, TOOL_START
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from hermes_runtime.tiny.model import GROUP
-from hermes_runtime.tiny.tokenizer import BEGIN, CONTEXT_WINDOW, END, TURN_END
+from tiny_hermes.model import GROUP
+from tiny_hermes.tokenizer import BEGIN, CONTEXT_WINDOW, END, TURN_END
 
 _COLUMN_OF_NIBBLE = (0, 2, 4, 6, 1, 3, 5, 7)
 

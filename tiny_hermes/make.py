@@ -1,4 +1,4 @@
-"""Makes the embedded checkpoint from nothing: `python -m hermes_runtime.tiny.make --work DIR [--minutes 75]`.
+"""Makes the embedded checkpoint from nothing: `python -m tiny_hermes.make --work DIR [--minutes 75]`.
 
 Trains, quantizes, packs and scores. Two runs agree in quality and not bit for bit: how many steps fit into the time
 depends on the machine.
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from hermes_runtime.cli.ending import run_to_end
-from hermes_runtime.tiny.evaluate import CHECKPOINT, Student, evaluate, report
-from hermes_runtime.tiny.pack import write_checkpoint
-from hermes_runtime.tiny.train import train
+from hermes_adapters.ending import run_to_end
+from tiny_hermes.evaluate import CHECKPOINT, Student, evaluate, report
+from tiny_hermes.pack import write_checkpoint
+from tiny_hermes.train import train
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hermes_runtime.cli.scenarios import (
+from hermes_adapters.scenarios import (
     SCENARIOS,
     TOOLS,
     Called,
@@ -25,11 +25,11 @@ from hermes_runtime.cli.scenarios import (
     recorded,
     shortcomings,
 )
-from hermes_runtime.cli.transcript import Transcript
+from hermes_adapters.transcript import Transcript
 from hermes_runtime.errors import HermesError
 
 # The runtime imports no framework: whatever needs one is found by name, and only when it is asked for.
-AGENTS = {"langchain": "langchain_hermes.demo", "llama-index": "llama_index_hermes.demo"}
+AGENTS = {"langchain": "hermes_adapters.agents.langchain", "llama-index": "hermes_adapters.agents.llama_index"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Checkpoints of random weights in any shape, for tests and for measuring without a download.
 
-    python -m hermes_runtime.engines.local.random_checkpoint FOLDER
+    python -m benchmarks._random_checkpoint FOLDER
 
 writes one in the shape of Hermes 2 Pro Mistral 7B (4.1 GB) in about a minute.
 """

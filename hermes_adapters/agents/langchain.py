@@ -1,4 +1,4 @@
-"""The LangChain agent of `hermes demo`."""
+"""The LangChain agent of `hermes-adapters demo`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 
-from hermes_runtime.cli.scenarios import Called, DemoEvent, Returned, Said, Tool
+from hermes_adapters.scenarios import Called, DemoEvent, Returned, Said, Tool
 from langchain_hermes import ChatHermes
 
 NAME = "LangChain"

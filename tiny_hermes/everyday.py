@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hermes_runtime.tiny.toolbox import Arguments, Parameter, Tool, make_spec
-from hermes_runtime.tiny.vocabulary import CITIES, COUNTRIES, CURRENCIES, LANGUAGES, PEOPLE, Values
+from tiny_hermes.toolbox import Arguments, Parameter, Tool, make_spec
+from tiny_hermes.vocabulary import CITIES, COUNTRIES, CURRENCIES, LANGUAGES, PEOPLE, Values
 
 _Operation = tuple[str, str, str, str, Callable[[Any, Any], int | float]]
 _OPERATIONS: tuple[_Operation, ...] = (

@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 from hermes_runtime.dialects import DIALECTS
 from hermes_runtime.messages import Assistant, User
-from hermes_runtime.tiny.conversations import Conversation, conversations
+from tiny_hermes.conversations import Conversation, conversations
 
 BASE_VOCABULARY = 2048
 CONTEXT_WINDOW = 8192

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hermes_runtime.messages import ToolSpec
-from hermes_runtime.tiny.vocabulary import CITIES, COLORS, COUNTRIES, PEOPLE, Scalar, Values
+from tiny_hermes.vocabulary import CITIES, COLORS, COUNTRIES, PEOPLE, Scalar, Values
 
 Field = tuple[str, str, Callable[[], Scalar], tuple[str, ...]]
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from hermes_adapters.demo import AGENTS, load_agent, run_demo
+from hermes_adapters.ending import ended_by
 from hermes_runtime.checkpoint.hub import TINY_HERMES
-from hermes_runtime.cli.demo import AGENTS, load_agent, run_demo
-from hermes_runtime.cli.ending import ended_by
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine
 from hermes_runtime.options.generation import SamplingParams
@@ -33,7 +33,7 @@ class _Commands(typer.core.TyperGroup):
 
 
 app = typer.Typer(
-    name="hermes",
+    name="hermes-adapters",
     cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
@@ -97,9 +97,9 @@ def chat(
     context_window: ContextWindow = None,
 ) -> None:
     """Chat with a model that may call your Python functions. Reads questions from a pipe too."""
-    # Imported on first use: parser and constraint take time that `hermes --help` must not cost.
-    from hermes_runtime.cli.chat import HELP, Chat  # noqa: PLC0415
-    from hermes_runtime.cli.tools import load_tool  # noqa: PLC0415
+    # Imported on first use: parser and constraint take time that `hermes-adapters --help` must not cost.
+    from hermes_adapters.chat import HELP, Chat  # noqa: PLC0415
+    from hermes_adapters.tools import load_tool  # noqa: PLC0415
     from hermes_runtime.messages import System  # noqa: PLC0415
     from hermes_runtime.turn import TurnRequest  # noqa: PLC0415
 
@@ -136,7 +136,7 @@ def doctor(
     ] = None,
 ) -> None:
     """Check versions, devices, kernels, and whether a model fits into memory; or what a server can do."""
-    from hermes_runtime.cli.doctor import diagnose, diagnose_server  # noqa: PLC0415 - so does torch, and more
+    from hermes_adapters.doctor import diagnose, diagnose_server  # noqa: PLC0415 - so does torch, and more
 
     console = Console(highlight=False)
     if base_url is not None:

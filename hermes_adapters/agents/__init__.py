@@ -1,0 +1,1 @@
+"""The agents of the demo, one framework a file."""
