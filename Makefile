@@ -54,10 +54,10 @@ soak: $(VENV)/.installed-dev ## Run 2,000 mixed requests from threads and tasks,
 	@$(BIN)/python -m benchmarks.engine --soak 2000
 
 test-vllm: $(VLLM)/.installed ## Run a real vLLM, in process and as a server, in an environment of its own
-	@$(VLLM)/bin/python -m pytest tests/test_vllm_real.py
+	@$(VLLM)/bin/python -m pytest tests/runtime/engines/vllm/test_real.py
 
 test-llama-cpp: $(VENV)/.installed-dev $(LLAMA)/.installed ## Run real llama.cpp servers, in an environment of their own
-	@LLAMA_CPP=$(LLAMA) $(BIN)/python -m pytest tests/test_server_llama_cpp.py
+	@LLAMA_CPP=$(LLAMA) $(BIN)/python -m pytest tests/runtime/engines/server/test_llama_cpp.py
 
 test-side-by-side: $(SIDE_BY_SIDE)/.installed ## Play the same replies to hosted classes and to ours under other people's code
 	@$(SIDE_BY_SIDE)/bin/python -m pytest tests/side_by_side

@@ -28,9 +28,9 @@ from hermes_runtime.dialects import DIALECTS
 from hermes_runtime.engines.local.decoding.constraint import ConstraintCompiler
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec
-from tests.hostile_schemas import measured
-from tests.mistral import IM_END, load_mistral_tokenizer
-from tests.random_turns import random_engines, random_request, run_turns
+from tests.support.hostile_schemas import measured
+from tests.support.mistral import IM_END, load_mistral_tokenizer
+from tests.support.random_turns import random_engines, random_request, run_turns
 
 COLUMNS = 32_032
 OWN = "llguidance"
@@ -244,7 +244,7 @@ def forced_shares(contender: Llguidance, tokenizer: Any, rows: list[dict[str, An
 
 
 def hostile_schemas(compiler: ConstraintCompiler) -> list[Result]:
-    """What schemas cost that were made to exhaust the compiler; see tests/hostile_schemas.py."""
+    """What schemas cost that were made to exhaust the compiler; see tests/support/hostile_schemas.py."""
     costs = list(measured(compiler))
     slowest = max(cost["compile"] for cost in costs)
     largest = max(cost["megabytes"] for cost in costs)
@@ -265,7 +265,7 @@ def hostile_schemas(compiler: ConstraintCompiler) -> list[Result]:
 
 
 def random_turns(tokenizer: Any, count: int) -> list[Result]:
-    """Turns of models of random weights, from prompt to parser, temperature 1; see tests/random_turns.py."""
+    """Turns of models of random weights, from prompt to parser, temperature 1; see tests/support/random_turns.py."""
     with random_engines(tokenizer) as engines:
         judged = run_turns(engines, [random_request(seed, max_tokens=800, unbounded=0.3) for seed in range(count)])
     finished = [turn for turn in judged if turn.result.finish_reason != "length"]

@@ -24,7 +24,7 @@ from benchmarks._random_checkpoint import SEVEN_B, Shape, write_random_checkpoin
 from benchmarks._soak import soak
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.weights.loader import LoadedCheckpoint, load_checkpoint
-from tests.mistral import IM_END, load_mistral_tokenizer
+from tests.support.mistral import IM_END, load_mistral_tokenizer
 
 _CONTEXT = 4096
 

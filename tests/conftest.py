@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 
+from tests.support.places import DATA
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-DATA = Path(__file__).parent / "data"
 
 
 @pytest.fixture(scope="session")
 def mistral_tokenizer():
     """The tokenizer of Hermes 2 Pro Mistral 7B: Mistral 7B v0.1's SentencePiece model and two ChatML tokens."""
-    from tests.mistral import load_mistral_tokenizer
+    from tests.support.mistral import load_mistral_tokenizer
 
     return load_mistral_tokenizer()
 
@@ -29,7 +28,7 @@ def dense_tiny(tmp_path_factory):
     In 16 bits two nearly equal candidates may change places with the batch they are computed in; what compares texts
     across batches or engines is exact with this.
     """
-    from tests.dense_tiny import write_dense
+    from tests.support.dense_tiny import write_dense
 
     return write_dense(tmp_path_factory.mktemp("tiny") / "tiny-float32")
 
@@ -37,7 +36,7 @@ def dense_tiny(tmp_path_factory):
 @pytest.fixture(scope="session")
 def served_hub():
     """A hub that runs for the whole session; tests take `fake_hub`."""
-    from tests.fake_hub import FakeHub, failing_models
+    from tests.support.fake_hub import FakeHub, failing_models
 
     hub = FakeHub(failing_models())
     yield hub
@@ -47,7 +46,7 @@ def served_hub():
 @pytest.fixture
 def fake_hub(served_hub, tmp_path, monkeypatch):
     """The hub, reached as its client would after HF_ENDPOINT and HF_HOME were set; its cache is empty."""
-    from tests.fake_hub import GOOD, HubModel, use_hub
+    from tests.support.fake_hub import GOOD, HubModel, use_hub
 
     use_hub(monkeypatch, served_hub.address, tmp_path / "cache")
     served_hub.models[GOOD] = HubModel()

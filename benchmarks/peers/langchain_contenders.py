@@ -318,7 +318,7 @@ def hermes() -> Contender:
     from hermes_runtime.checkpoint.hub import TINY_FOLDER
     from hermes_runtime.engines import registry
     from langchain_hermes import ChatHermes
-    from tests.scripted_engine import ScriptedEngine
+    from tests.support.scripted_engine import ScriptedEngine
 
     heard: list[str] = [""]
 

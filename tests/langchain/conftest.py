@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from langchain_hermes import ChatHermes
-from tests.scripted_engine import ScriptedEngine, stand_in
+from tests.support.scripted_engine import ScriptedEngine, stand_in
 
 
 @pytest.fixture

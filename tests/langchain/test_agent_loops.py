@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 from hermes_runtime.errors import EngineError
 from langchain_hermes import ChatHermes
-from tests.scripted_engine import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine
 
 CALLS = []
 

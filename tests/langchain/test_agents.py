@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from hermes_runtime.engines import registry
 from langchain_hermes import ChatHermes, HermesUnmetDemandError, register_provider
-from tests.scripted_engine import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine
 
 CALLS = []
 BOTH = "Oslo and Rome"

@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage, messag
 from langchain_core.utils.json import parse_partial_json
 
 from langchain_hermes import ChatHermes, HermesTimeoutError
-from tests.scripted_engine import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine
 
 
 def get_weather(city: str) -> str:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import doctest
 import re
-from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "langchain.md"
+from tests.support.places import DOCS
+
+PAGE = DOCS / "langchain.md"
 
 
 def test_the_code_of_the_page_runs_from_top_to_bottom(monkeypatch, capsys):

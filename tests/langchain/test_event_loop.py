@@ -11,8 +11,8 @@ from langchain_core.messages import HumanMessage
 
 import langchain_hermes._options
 import langchain_hermes.chat_models
-from tests.loop_watch import watch_turns
-from tests.scripted_engine import PATIENCE
+from tests.support.loop_watch import watch_turns
+from tests.support.scripted_engine import PATIENCE
 
 CALL = "<tool_call>\n{'arguments': {'city': 'Oslo'}, 'name': 'get_weather'}\n</tool_call>"
 MADE = {"to_runtime_messages", "to_openai_tools", "check_schema", "build_prompt", "submit"}

@@ -14,8 +14,8 @@ from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel
 
 from hermes_runtime.errors import EngineError
-from tests.failures import FAILURES, MISREAD, UNFORESEEN, failing
-from tests.scripted_engine import ScriptedRun
+from tests.support.failures import FAILURES, MISREAD, UNFORESEEN, failing
+from tests.support.scripted_engine import ScriptedRun
 
 
 class Person(BaseModel):

@@ -17,7 +17,7 @@ from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel, Field
 
 from langchain_hermes import ChatHermes, HermesInvalidRequestError, register_provider
-from tests.hosted_rows import (
+from tests.support.hosted_rows import (
     CALL_NAMES,
     CONSTRUCTOR_NAMES,
     FUNCTION,

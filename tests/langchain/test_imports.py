@@ -3,13 +3,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
 import langchain_hermes
-
-ROOT = Path(__file__).parents[2]
+from tests.support.places import ROOT
 
 
 def _modules_after(statement):

@@ -27,7 +27,7 @@ from langchain_hermes import (
     HermesUnmetDemandError,
 )
 from langchain_hermes._errors import as_langchain_error
-from tests.scripted_engine import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine
 
 
 def add(a: int, b: int) -> int:

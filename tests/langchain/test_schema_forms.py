@@ -11,7 +11,7 @@ from langchain_core.tools import StructuredTool, tool
 
 from hermes_runtime.answers.answer_type import AnswerType
 from langchain_hermes import ChatHermes, HermesJsonOutputParser, HermesPrompt, HermesSchemaError
-from tests.schema_forms import APPLE, FORMS, NO_SCHEMAS, SHORT, Apple, Bread, Color
+from tests.support.schema_forms import APPLE, FORMS, NO_SCHEMAS, SHORT, Apple, Bread, Color
 
 METHODS = ["json_schema", "json_mode", "function_calling"]
 every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)

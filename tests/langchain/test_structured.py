@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
 
 from langchain_hermes import HermesInvalidRequestError, HermesSchemaError
-from tests.grammar_oracle import matches
+from tests.support.grammar_oracle import matches
 
 
 class Joke(BaseModel):

@@ -6,7 +6,7 @@ import pytest
 
 import llama_index_hermes.base
 from llama_index_hermes import HermesLLM
-from tests.scripted_engine import ScriptedEngine
+from tests.support.scripted_engine import ScriptedEngine
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from llama_index.core.tools.types import ToolMetadata
 from pydantic import BaseModel
 
 import llama_index_hermes.base
-from tests.loop_watch import watch_turns
+from tests.support.loop_watch import watch_turns
 
 CALL = "<tool_call>\n{'arguments': {'city': 'Oslo'}, 'name': 'get_weather'}\n</tool_call>"
 

@@ -27,10 +27,10 @@ from hermes_runtime.errors import (
 )
 from hermes_runtime.options.generation import SamplingParams
 from llama_index_hermes import HermesLLM
-from tests.failures import FAILURES, MISREAD, UNFORESEEN, failing
 from tests.llama_index.endpoints import ALL, CHAT, COMPLETE
 from tests.llama_index_contract.harness import TOOL_CHAT
-from tests.scripted_engine import ScriptedRun
+from tests.support.failures import FAILURES, MISREAD, UNFORESEEN, failing
+from tests.support.scripted_engine import ScriptedRun
 
 CALL = "<tool_call>\n{'arguments': {'a': 19, 'b': 23}, 'name': 'add'}\n</tool_call>"
 OTHER = CALL.replace("19", "1").replace("23", "2")

@@ -20,7 +20,8 @@ from pydantic import BaseModel
 
 from hermes_runtime.errors import InvalidRequestError
 from llama_index_hermes import HermesLLM
-from tests.hosted_rows import (
+from tests.llama_index.endpoints import CHAT
+from tests.support.hosted_rows import (
     CALL_NAMES,
     CONSTRUCTOR_NAMES,
     HARMLESS,
@@ -34,7 +35,6 @@ from tests.hosted_rows import (
     VENDOR_ADDRESSES,
     refusal_of,
 )
-from tests.llama_index.endpoints import CHAT
 
 CALL = "<tool_call>\n{'arguments': {'a': 1}, 'name': 'add'}\n</tool_call>"
 ASK = [ChatMessage("Hi")]

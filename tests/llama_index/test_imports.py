@@ -5,12 +5,10 @@ from __future__ import annotations
 import doctest
 import subprocess
 import sys
-from pathlib import Path
 
 import llama_index_hermes
 from llama_index_hermes import HermesLLM
-
-ROOT = Path(llama_index_hermes.__file__).parents[1]
+from tests.support.places import ROOT
 
 
 def test_import_and_construction_load_no_model_library():

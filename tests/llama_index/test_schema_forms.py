@@ -12,7 +12,7 @@ from llama_index.core.prompts import PromptTemplate
 from hermes_runtime.answers.answer_type import AnswerType
 from hermes_runtime.errors import SchemaError
 from llama_index_hermes import HermesLLM, HermesOutputParser, StructuredOutputError
-from tests.schema_forms import FORMS, NO_SCHEMAS, SHORT, Apple, Bread
+from tests.support.schema_forms import FORMS, NO_SCHEMAS, SHORT, Apple, Bread
 
 MODES = ["default", "function"]
 PROMPT = PromptTemplate("The color is red, the weight is 3.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from pathlib import Path
 
 import pytest
 from llama_index.core.agent.workflow import AgentStream, FunctionAgent, ToolCallResult
@@ -15,8 +14,9 @@ from pydantic import BaseModel, Field
 
 from llama_index_hermes import HermesLLM
 from tests.llama_index.endpoints import CHAT
+from tests.support.places import DOCS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "llama_index.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "llama_index.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 PRINTED = [
     ["get_weather", "Lisbon", "21 degrees"],

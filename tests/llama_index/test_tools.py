@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from hermes_runtime.errors import InvalidRequestError, ToolChoiceError
 from hermes_runtime.messages import ToolChoice, ToolSpec
 from llama_index_hermes._tools import plain_tool_choice, resolve_tool_choice, tool_specs
-from tests.grammar_oracle import accepts
 from tests.llama_index.test_structured import Folder
+from tests.support.grammar_oracle import accepts
 
 Item = TypeVar("Item")
 SPECS = (ToolSpec("add"), ToolSpec("look"))

@@ -13,12 +13,12 @@ from hermes_runtime.engines.base import Engine, GenerationRequest
 from hermes_runtime.engines.streams.channel import StreamedGeneration
 from hermes_runtime.errors import EngineError
 from llama_index_hermes import HermesLLM
-from tests.failures import FORESEEN, failing
 from tests.llama_index_contract import LLMContract, Reply
 from tests.llama_index_contract.base import Subject
 from tests.llama_index_contract.replies import Call
-from tests.mistral import load_mistral_tokenizer
-from tests.scripted_engine import ScriptedEngine
+from tests.support.failures import FORESEEN, failing
+from tests.support.mistral import load_mistral_tokenizer
+from tests.support.scripted_engine import ScriptedEngine
 
 _tokenizer = cache(load_mistral_tokenizer)
 _STALLS_AFTER = 4

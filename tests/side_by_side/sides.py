@@ -36,9 +36,9 @@ from tests.llama_index_contract.fake_server import (
 )
 from tests.llama_index_contract.hermes import text_of
 from tests.llama_index_contract.wires import openai
-from tests.mistral import load_mistral_tokenizer
-from tests.scripted_engine import CutReply, ScriptedEngine, stand_in
 from tests.side_by_side.script import Failure, Script
+from tests.support.mistral import load_mistral_tokenizer
+from tests.support.scripted_engine import CutReply, ScriptedEngine, stand_in
 
 WINDOW = 32_768  # tokens: a deep agent's tools alone take some thousands
 _tokenizer = cache(load_mistral_tokenizer)

@@ -1,0 +1,1 @@
+"""What tests use; nothing in it is collected."""
