@@ -20,7 +20,9 @@ from hermes_runtime.messages import Assistant, InvalidToolCall, System, ToolCall
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.parser.stream_parser import Completion, StreamParser, parse_completion
 from hermes_runtime.prompt.build import Prompt, build_prompt
-from hermes_runtime.turn.turn import Turn, TurnRequest, TurnResult
+from hermes_runtime.turn.request import TurnRequest
+from hermes_runtime.turn.result import TurnResult
+from hermes_runtime.turn.turn import Turn
 
 __all__ = [
     "DIALECTS",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.errors import InvalidRequestError
-from hermes_runtime.grammar import MAX_CALLS
+from hermes_runtime.grammar import DEFAULT_MAX_CALLS
 from hermes_runtime.messages import Message
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.options.values import stop_strings
@@ -69,7 +69,7 @@ class CallOptions:
             tools=to_openai_tools(self._given.get("tools", ())),
             tool_choice=self._given.get("tool_choice"),
             parallel_tool_calls=self._given.get("parallel_tool_calls", True),
-            max_calls=self._given.get("max_calls", MAX_CALLS),
+            max_calls=self._given.get("max_calls", DEFAULT_MAX_CALLS),
             schema=response_schema(self._given.get("response_format")),
             regex=self._given.get("regex"),
             choices=self._given.get("choices"),

@@ -9,7 +9,7 @@ from typing import Any
 from hermes_runtime.answers.answer_type import response_schema
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import GenerationRequest
-from hermes_runtime.grammar import MAX_CALLS
+from hermes_runtime.grammar import DEFAULT_MAX_CALLS
 from hermes_runtime.messages import Message
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.options.values import stop_strings
@@ -69,7 +69,7 @@ def turn_request(messages: Sequence[Message], defaults: Mapping[str, Any], overr
             given.get("tool_choice"), specs, tool_required=given.get("tool_required", False)
         ),
         parallel_tool_calls=given.get("parallel_tool_calls", True),
-        max_calls=given.get("max_calls", MAX_CALLS),
+        max_calls=given.get("max_calls", DEFAULT_MAX_CALLS),
         schema=response_schema(given.get("response_format")),
         regex=given.get("regex"),
         choices=given.get("choices"),

@@ -1,5 +1,5 @@
 """One grammar for a turn: text, calls and the final answer, written in the language that an engine reads."""
 
-from hermes_runtime.grammar.build import MAX_CALLS, Grammar, build_grammar
+from hermes_runtime.grammar.build import DEFAULT_MAX_CALLS, Grammar, build_grammar
 
-__all__ = ["MAX_CALLS", "Grammar", "build_grammar"]
+__all__ = ["DEFAULT_MAX_CALLS", "Grammar", "build_grammar"]

@@ -19,7 +19,7 @@ from hermes_runtime.schema.keywords import MAX_SUBSCHEMAS
 
 Language = Literal["lark", "gbnf"]
 
-MAX_CALLS = 16
+DEFAULT_MAX_CALLS = 16
 
 # With the limits on subschemas, compiling stays below two seconds and fifty megabytes.
 _MAX_TEXT = 1_500_000
@@ -55,7 +55,7 @@ def build_grammar(
     *,
     tool_choice: ToolChoiceLike = None,
     parallel_tool_calls: bool = True,
-    max_calls: int = MAX_CALLS,
+    max_calls: int = DEFAULT_MAX_CALLS,
     schema: Mapping[str, Any] | None = None,
     json_object: bool = False,
     regex: str | None = None,

@@ -18,18 +18,10 @@ from llguidance import LLMatcher
 
 from hermes_runtime.errors import SchemaError
 from hermes_runtime.literals.escapes import well_formed
+from hermes_runtime.schema.exclusive import with_exclusive_choices
 from hermes_runtime.schema.finite import without_endless_branches
-from hermes_runtime.schema.keywords import (
-    References,
-    UnusableSchemaError,
-    closed,
-    longest_choice,
-    modern,
-    nodes,
-    walk,
-    weight,
-    with_exclusive_choices,
-)
+from hermes_runtime.schema.keywords import UnusableSchemaError, longest_choice, modern, nodes, walk, weight
+from hermes_runtime.schema.references import References, closed
 
 Kind = Literal["arguments", "value"]
 

@@ -4,7 +4,7 @@ Hermes 2 Pro was trained on calls printed with Python's `repr`, later Hermes mod
 The scanner is iterative, looks at every character a constant number of times and evaluates nothing. What it accepts
 beyond JSON: single quotes, `True`/`False`/`None`, trailing commas, tuples (read as lists), raw control characters in
 strings, `+1`, `1.` and `.5`, and Python's `\x` and `\U` escapes. What it refuses: NaN and infinities, keys that are no
-strings, comments, names, calls, and nesting deeper than `MAX_DEPTH`.
+strings, comments, names, calls, and nesting deeper than `MAX_NESTING`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hermes_runtime.errors import HermesError
 from hermes_runtime.literals.escapes import decode_string
 
 # Deeper values would break what comes after: pydantic's serializer, json.dumps and repr all recurse.
-MAX_DEPTH = 200
+MAX_NESTING = 200
 
 # CPython's own limit for reading integers; it also keeps the conversion from costing quadratic time.
 _MAX_ATOM = 4300
@@ -225,8 +225,8 @@ class LiteralScanner:
         elif char in _CLOSERS:
             if self._expect > _ITEM:
                 raise LiteralError(f"{char!r} where {_WANTED[self._expect]} belongs", at)
-            if len(self._stack) >= MAX_DEPTH:
-                raise LiteralError(f"nested deeper than {MAX_DEPTH} levels", at)
+            if len(self._stack) >= MAX_NESTING:
+                raise LiteralError(f"nested deeper than {MAX_NESTING} levels", at)
             self._stack.append(_Frame(char))
             self._expect = _KEY if char == "{" else _ITEM
             if self._tap is not None:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 
 from hermes_runtime.literals.scanner import LiteralError, LiteralScanner
-from hermes_runtime.messages import ToolSpec
+from hermes_runtime.messages import Outcome, ToolSpec
 from hermes_runtime.parser import markup
 from hermes_runtime.parser.argument_pieces import ArgumentPieces
-from hermes_runtime.parser.calls import MOST_CALLS, TOO_MANY, Outcome, Reason, Written, invalid_call, read_calls
-from hermes_runtime.parser.text_window import Window
+from hermes_runtime.parser.calls import MAX_CALLS_IN_BLOCK, TOO_MANY, Reason, Written, invalid_call, read_calls
+from hermes_runtime.parser.text_window import TextWindow
 
 # After a call's object these begin a remnant of a member, not prose: {"name": "f"}, "arguments": {...}
 _REMNANT = frozenset("\"',:;=/#")
@@ -48,7 +48,7 @@ class CallBlock:
 
     def __init__(
         self,
-        window: Window,
+        window: TextWindow,
         tools: Sequence[ToolSpec],
         *,
         opening: str,
@@ -147,7 +147,7 @@ class CallBlock:
         if window.exhausted:
             return False
         char = window.text[window.at]
-        if char in "{[" and len(self._values) == MOST_CALLS:
+        if char in "{[" and len(self._values) == MAX_CALLS_IN_BLOCK:
             self._value_from = window.position
             self._fail(TOO_MANY)
         elif char in "{[":

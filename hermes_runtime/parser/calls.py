@@ -16,10 +16,10 @@ Reason = Literal["malformed", "truncated", "missing_name", "bad_arguments"]
 
 # One block holds one call, or a few in models that list them. What is past this many is one invalid call, because each
 # costs a check against its schema, and a megabyte has room for half a million.
-MOST_CALLS = 64
+MAX_CALLS_IN_BLOCK = 64
 # Where a tool's name is looked for in what is left of a call, from either end.
 _SEARCHED = 10_000
-TOO_MANY = f"only the first {MOST_CALLS} calls of a block or list are read"
+TOO_MANY = f"only the first {MAX_CALLS_IN_BLOCK} calls of a block or list are read"
 
 _MISSING = object()
 _ARGUMENT_KEYS = ("arguments", "parameters")
@@ -50,13 +50,13 @@ def read_calls(written: Sequence[Written], tools: Sequence[ToolSpec], *, broken:
         tools: The tools that were bound.
         broken: What follows the values in the block could not be read.
     """
-    calls = [(_unwrap(entry), each) for each in written for entry in _entries(each.value)[:MOST_CALLS]]
+    calls = [(_unwrap(entry), each) for each in written for entry in _entries(each.value)[:MAX_CALLS_IN_BLOCK]]
     # {"name": "f"}, {"port": "Brest"}: the arguments went astray, so f must not be called without any.
     astray = broken or any(isinstance(call, dict) and "name" not in call for call, _ in calls)
     outcomes = [
         _same_as_passed_on(_read_call(call, each.raw, tools, astray=astray), each, tools) for call, each in calls
     ]
-    too_long = [each.raw for each in written if len(_entries(each.value)) > MOST_CALLS]
+    too_long = [each.raw for each in written if len(_entries(each.value)) > MAX_CALLS_IN_BLOCK]
     return outcomes + [invalid_call("malformed", TOO_MANY, raw, tools) for raw in too_long]
 
 
@@ -79,7 +79,7 @@ def read_known_calls(value: Any, raw: str, tools: Sequence[ToolSpec]) -> list[To
     """Read an unwrapped value, which is a call only where its name and arguments say so; None where it is just text."""
     known = {tool.name for tool in tools}
     entries = _entries(value)
-    if len(entries) > MOST_CALLS:
+    if len(entries) > MAX_CALLS_IN_BLOCK:
         return None
     calls: list[ToolCall] = []
     for entry in entries:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hermes_runtime.parser import markup
 from hermes_runtime.parser.events import Event, EventWriter, TextDelta
 from hermes_runtime.parser.reasoning import ReasoningBlock
-from hermes_runtime.parser.text_window import Window
+from hermes_runtime.parser.text_window import TextWindow
 
 _BLANK = re.compile(r"\s*+")
 _REST_OF_LINE = re.compile(r"[^\S\n]{0,16}(?P<end>\n)?")
@@ -35,7 +35,7 @@ class TextReader:
     """
 
     def __init__(self) -> None:
-        self._window = Window()
+        self._window = TextWindow()
         self._writer = EventWriter()
         self._text: list[str] = []
         self._state: Callable[[], bool] = self._before_answer

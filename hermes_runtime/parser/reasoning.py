@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from hermes_runtime.parser import markup
 from hermes_runtime.parser.events import EventWriter
-from hermes_runtime.parser.text_window import Window
+from hermes_runtime.parser.text_window import TextWindow
 
 
 class ReasoningBlock:
@@ -29,7 +29,7 @@ class ReasoningBlock:
         is_cut: The answer was cut inside the block.
     """
 
-    def __init__(self, window: Window, writer: EventWriter, tag: re.Match[str], *, is_certain: bool) -> None:
+    def __init__(self, window: TextWindow, writer: EventWriter, tag: re.Match[str], *, is_certain: bool) -> None:
         self.finished = self.is_text = self.is_cut = False
         self._window = window
         self._writer = writer

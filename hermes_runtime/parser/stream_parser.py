@@ -7,7 +7,7 @@ The parser is a state machine. What it yields does not depend on how the text wa
 - A call leaves when it is complete, because the trained form writes the tool's name last. Where the name is certain
   before, its arguments leave while they arrive.
 - Text is read twice only where a supposed call or supposed reasoning turns out to be plain text, or where the closing
-  tag of a broken call lies inside what looked like a string; `Window` bounds how much of it.
+  tag of a broken call lies inside what looked like a string; `TextWindow` bounds how much of it.
 - A tag that is spoken of stays text. Text that follows it waits until it is clear that no call and no reasoning do.
 """
 
@@ -32,7 +32,7 @@ from hermes_runtime.parser.events import (
     ToolCallEvent,
 )
 from hermes_runtime.parser.reasoning import ReasoningBlock
-from hermes_runtime.parser.text_window import Window
+from hermes_runtime.parser.text_window import TextWindow
 from hermes_runtime.parser.unwrapped_call import UnwrappedCall
 from hermes_runtime.schema.validation import check_schema
 
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 # A loop of calls, not an answer; reading on would cost the caller more than the model.
-_MOST_CALLS = 1000
+_MAX_CALLS_IN_ANSWER = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class StreamParser:
             check_schema(tool.parameters, where=f"tool {tool.name!r}")
         self._known = frozenset(tool.name for tool in self._tools)
         self._opening = markup.LENIENT if self._tools else markup.STRICT
-        self._window = Window()
+        self._window = TextWindow()
         self._writer = EventWriter()
         self._state: Callable[[], bool] = self._answer
         self._cut_off = False
@@ -361,8 +361,8 @@ class StreamParser:
         self._writer.outcomes(calls)
         self._writer.markup()
         self._calls_read += len(calls)
-        if self._calls_read >= _MOST_CALLS:
-            over = f"only the first {_MOST_CALLS} calls of an answer are read, and nothing after them"
+        if self._calls_read >= _MAX_CALLS_IN_ANSWER:
+            over = f"only the first {_MAX_CALLS_IN_ANSWER} calls of an answer are read, and nothing after them"
             self._writer.outcomes([invalid_call("malformed", over, "", self._tools)])
             self._state = self._ended
 

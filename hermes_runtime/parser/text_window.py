@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Window:
+class TextWindow:
     """A place in a text that arrives in pieces.
 
     Only what is not read yet is kept, and what was read since `record`. Positions count from the beginning of the whole

@@ -8,7 +8,7 @@ from functools import partial
 from hermes_runtime.literals.scanner import LiteralError, LiteralScanner
 from hermes_runtime.messages import Outcome, ToolSpec
 from hermes_runtime.parser.calls import invalid_call, read_arguments, read_known_calls, refuse_other_keys
-from hermes_runtime.parser.text_window import Window
+from hermes_runtime.parser.text_window import TextWindow
 
 
 class UnwrappedCall:
@@ -32,7 +32,7 @@ class UnwrappedCall:
 
     def __init__(
         self,
-        window: Window,
+        window: TextWindow,
         tools: Sequence[ToolSpec],
         literal_at: int,
         tool: str | None = None,

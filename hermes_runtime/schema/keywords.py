@@ -1,7 +1,7 @@
 """Reads JSON Schemas as frameworks write them: one spelling, local references, closed objects, bounded size.
 
 Nothing here knows of grammars. A copy in the newest draft's spelling is made first (`modern`); `References` checks it
-and knows how its parts refer to each other; `closed` and `finite_schema` then narrow it to what a model may write.
+and knows how its parts refer to each other; `closed` and `finite` then narrow it to what a model may write.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 # serde_json, which llguidance reads schemas with, stops at 128 levels of JSON, and a subschema takes two of them.
-MAX_DEPTH = 256
+MAX_SCHEMA_DEPTH = 256
 # Time to compile grows with the square of one object's optional properties; 1,500 take 0.6 s.
 MAX_OPTIONAL = 1500
 # Compiling takes up to 0.3 ms for each subschema: 2 s are never reached. `weight` says what else counts as some.
@@ -31,10 +31,10 @@ _SINGLE = frozenset({
     "items", "additionalItems", "additionalProperties", "unevaluatedItems", "unevaluatedProperties", "contains",
     "propertyNames", "not", "if", "then", "else",
 })  # fmt: skip
-_IN_PLACE = ("allOf", "anyOf", "oneOf", "$ref", "if", "then", "else", "dependentSchemas")
+IN_PLACE = ("allOf", "anyOf", "oneOf", "$ref", "if", "then", "else", "dependentSchemas")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
-_OPENING = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames"})
+OPENING = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames"})
 _TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 
 
@@ -136,8 +136,8 @@ def walk(root: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         path, node, depth = pending.pop()
         if isinstance(node, bool):
             continue
-        if depth > MAX_DEPTH:
-            raise UnusableSchemaError(f"nested deeper than {MAX_DEPTH} levels; name the inner parts under $defs")
+        if depth > MAX_SCHEMA_DEPTH:
+            raise UnusableSchemaError(f"nested deeper than {MAX_SCHEMA_DEPTH} levels; name the inner parts under $defs")
         if not isinstance(node, dict):
             raise UnusableSchemaError(f"a schema is an object or a boolean, not {node!r}", path)
         for key in _FORMS.keys() & node.keys():
@@ -167,81 +167,6 @@ def nodes(root: Any) -> Iterator[dict[str, Any]]:
             pending += [child for _, child in subschemas(node)]
 
 
-class References:
-    """How the parts of a modern schema refer to each other, and which of its objects are parts of a combination.
-
-    Raises:
-        UnusableSchemaError: The schema is malformed, or refers to something that is not in it.
-    """
-
-    def __init__(self, root: Any) -> None:
-        self._root = root
-        self._parts: set[int] = set()
-        places = list(walk(root))
-        if (size := sum(weight(node) for _, node in places)) > MAX_SUBSCHEMAS:
-            raise UnusableSchemaError(f"as large as {size} subschemas, more than {MAX_SUBSCHEMAS}")
-        names = {str(node[key]) for _, node in places for key in ("$id", "$anchor", "$dynamicAnchor") if key in node}
-        for path, node in places:
-            if "$ref" in node:
-                self._require_local(path, node["$ref"], names)
-        for _, node in places:
-            if _combines(node):
-                self._mark_parts(node)
-
-    def _require_local(self, path: str, reference: str, names: set[str]) -> None:
-        if reference == "#" or reference.removeprefix("#") in names:
-            return
-        if not reference.startswith("#"):
-            if any(reference.startswith(name) for name in names):
-                return
-            raise UnusableSchemaError(f"$ref {reference!r} points outside the schema; put its target under $defs", path)
-        try:
-            target(self._root, reference)
-        except (LookupError, TypeError, ValueError):
-            raise UnusableSchemaError(f"$ref {reference!r} points to nothing", path) from None
-
-    def _in_place(self, node: Mapping[str, Any]) -> list[Any]:
-        """Return the subschemas that judge the same value as `node`; None for one that only an id or anchor names."""
-        found: list[Any] = []
-        for key in _IN_PLACE:
-            if key not in node:
-                continue
-            value = node[key]
-            if key == "$ref":
-                found.append(target(self._root, value) if is_pointer(value) else None)
-            elif key == "dependentSchemas":
-                found += value.values()
-            else:
-                found += value if isinstance(value, list) else [value]
-        return found
-
-    def _mark_parts(self, node: Mapping[str, Any]) -> None:
-        pending = self._in_place(node)
-        while pending:
-            part = pending.pop()
-            if isinstance(part, dict) and id(part) not in self._parts:
-                self._parts.add(id(part))
-                pending += self._in_place(part)
-
-    def may_close(self, node: Mapping[str, Any]) -> bool:
-        """Whether forbidding unlisted keys leaves every combination that `node` takes part in satisfiable."""
-        listed = node.get("properties")
-        if listed is None or node.keys() & _OPENING or id(node) in self._parts:
-            return False
-        names = set(node.get("required", ()))
-        pending, seen = self._in_place(node), {id(node)}
-        while pending:
-            part = pending.pop()
-            if part is None or (isinstance(part, dict) and part.keys() & _OPENING):
-                return False
-            if isinstance(part, dict) and id(part) not in seen:
-                seen.add(id(part))
-                names |= {*part.get("properties", ()), *part.get("required", ())}
-                pending += self._in_place(part)
-        least: int = node.get("minProperties", 0)
-        return names <= listed.keys() and least <= len(listed)
-
-
 def longest_choice(node: Mapping[str, Any]) -> int:
     """Return among how many keys, at most, the next key of an object is chosen; properties are written in order."""
     longest = run = 1
@@ -249,14 +174,6 @@ def longest_choice(node: Mapping[str, Any]) -> int:
         run = 1 if name in node.get("required", ()) else run + 1
         longest = max(longest, run)
     return longest
-
-
-def _combines(node: Mapping[str, Any]) -> bool:
-    applicators = [key for key in _IN_PLACE if key in node]
-    if not applicators:
-        return False
-    own = node.keys() & {"properties", "required", "minProperties", "maxProperties", *_OPENING}
-    return bool(own) or len(applicators) > 1 or (applicators == ["allOf"] and len(node["allOf"]) > 1)
 
 
 def is_pointer(reference: str) -> bool:
@@ -271,74 +188,6 @@ def target(root: Any, pointer: str) -> Any:
         key = part.replace("~1", "/").replace("~0", "~")
         node = node[int(key)] if isinstance(node, list) else node[key]
     return node
-
-
-def closed(node: Any, references: References) -> Any:
-    """Copy a modern schema with every object closed that lists its properties and may be."""
-    if not isinstance(node, dict):
-        return node
-    copy = mapped(node, lambda child: closed(child, references))
-    if references.may_close(node):
-        copy["additionalProperties"] = False
-        if not copy.keys() & {"type", "enum", "const"}:
-            copy["type"] = "object"
-    return copy
-
-
-def with_exclusive_choices(root: Any) -> Any:
-    """Copy a modern schema, with `anyOf` for every `oneOf` of which no value can satisfy two branches.
-
-    The two then mean the same, and only the first can be a grammar. pydantic writes every tagged union as a `oneOf`.
-    """
-
-    def rewritten(node: Any) -> Any:
-        if not isinstance(node, dict):
-            return node
-        copy = mapped(node, rewritten)
-        if "oneOf" in node and "anyOf" not in node and _are_disjoint(node["oneOf"], root):
-            copy = {("anyOf" if key == "oneOf" else key): value for key, value in copy.items()}
-        return copy
-
-    return rewritten(root) if any("oneOf" in node for node in nodes(root)) else root
-
-
-def _are_disjoint(branches: list[Any], root: Any) -> bool:
-    resolved = [_resolved(branch, root) for branch in branches]
-    pairs = ((one, other) for index, one in enumerate(resolved) for other in resolved[:index])
-    return all(_have_no_common_value(one, other) for one, other in pairs)
-
-
-def _resolved(node: Any, root: Any) -> dict[str, Any]:
-    seen: set[str] = set()
-    while isinstance(node, dict) and is_pointer(node.get("$ref", "")) and node["$ref"] not in seen:
-        seen.add(node["$ref"])
-        node = target(root, node["$ref"])
-    return node if isinstance(node, dict) else {}
-
-
-def _have_no_common_value(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    types, other_types = _types(one), _types(other)
-    if types and other_types and not types & other_types:
-        return True
-    if _literals(one) and _literals(other):
-        return not _literals(one) & _literals(other)
-    if types != {"object"} or other_types != {"object"}:
-        return False
-    mine, others = one.get("properties", {}), other.get("properties", {})
-    tags = {*one.get("required", ())} & {*other.get("required", ())} & mine.keys() & others.keys()
-    pairs = [(mine[tag], others[tag]) for tag in tags]
-    return any(isinstance(a, dict) and isinstance(b, dict) and _have_no_common_value(a, b) for a, b in pairs)
-
-
-def _types(node: Mapping[str, Any]) -> set[str]:
-    names = node.get("type", [])
-    found = {names} if isinstance(names, str) else set(names)
-    return found | {"integer"} if "number" in found else found
-
-
-def _literals(node: Mapping[str, Any]) -> set[str]:
-    values = [node["const"]] if "const" in node else node.get("enum", [])
-    return set(values) if all(isinstance(value, str) for value in values) else set()
 
 
 def mapped(node: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:

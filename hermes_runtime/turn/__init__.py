@@ -1,7 +1,10 @@
 """One assistant turn: prompt, constraint, engine and parser joined into a stream of events."""
 
-from hermes_runtime.turn.attempt import TurnFinishReason, TurnResult
-from hermes_runtime.turn.turn import RawTurn, RunningTurn, Turn, TurnRequest, asked_logprobs, render
+from hermes_runtime.turn.raw_turn import RawTurn
+from hermes_runtime.turn.request import TurnRequest, asked_logprobs
+from hermes_runtime.turn.result import TurnFinishReason, TurnResult
+from hermes_runtime.turn.running import RunningTurn
+from hermes_runtime.turn.turn import Turn, render
 
 __all__ = [
     "RawTurn",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from hermes_runtime.engines.base import Generation, TokenDelta, TokenLogprob, Usage
@@ -17,36 +16,7 @@ from hermes_runtime.parser.stream_parser import (
 )
 from hermes_runtime.turn.demands import Demands
 from hermes_runtime.turn.lost_calls import cut_off
-
-TurnFinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
-
-
-@dataclass(frozen=True, slots=True)
-class TurnResult:
-    """A finished turn.
-
-    Attributes:
-        content: Text without any markup.
-        reasoning: What the model thought aloud, in `<scratch_pad>` or `<think>`.
-        tool_calls: Well-formed calls, in order.
-        invalid_tool_calls: Calls that must not run.
-        finish_reason: `tool_calls` where the turn ended by itself and made a call.
-        usage: Token counts over all attempts.
-        repairs: How many further attempts were needed.
-        token_ids: The generated ids of the accepted attempt.
-        logprobs: One per id of the accepted attempt, where asked for.
-    """
-
-    content: str
-    reasoning: str
-    tool_calls: tuple[ToolCall, ...]
-    invalid_tool_calls: tuple[InvalidToolCall, ...]
-    finish_reason: TurnFinishReason
-    usage: Usage
-    repairs: int
-    token_ids: tuple[int, ...]
-    logprobs: tuple[TokenLogprob, ...] | None
-
+from hermes_runtime.turn.result import TurnResult
 
 _NO_DEMANDS = Demands()
 

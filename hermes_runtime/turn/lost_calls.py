@@ -8,12 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from hermes_runtime.messages import InvalidToolCall
-
-if TYPE_CHECKING:
-    from hermes_runtime.turn.attempt import TurnResult
+from hermes_runtime.turn.result import TurnResult
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from hermes_runtime.errors import EngineError, GenerationTimeoutError
 from hermes_runtime.off_loop import off_loop
 from hermes_runtime.parser.events import Event
-from hermes_runtime.turn.turn import RunningTurn, TurnResult
+from hermes_runtime.turn.result import TurnResult
+from hermes_runtime.turn.running import RunningTurn
 
 
 class RetriedTurn:

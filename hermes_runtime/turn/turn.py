@@ -5,122 +5,34 @@ The same `Turn` serves invoke and stream, threads and event loops, in both frame
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
-from hermes_runtime.dialects import Dialect
-from hermes_runtime.engines.base import Engine, Generation, GenerationRequest, GrammarLanguage, Usage
+from hermes_runtime.engines.base import Engine, GrammarLanguage
 from hermes_runtime.errors import (
-    ContextWindowExceededError,
-    HermesError,
     InvalidRequestError,
     SchemaError,
     UnmetDemandError,
 )
-from hermes_runtime.grammar.build import MAX_CALLS, Grammar, build_grammar, check_form, check_max_calls
+from hermes_runtime.grammar.build import Grammar, build_grammar, check_form, check_max_calls
 from hermes_runtime.literals.escapes import well_formed
 from hermes_runtime.messages import (
-    MessageLike,
     ToolChoice,
-    ToolChoiceLike,
-    ToolLike,
     ToolSpec,
     coerce_tools,
 )
-from hermes_runtime.off_loop import off_loop
-from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.parser.plain_text import TextReader, VerbatimReader
-from hermes_runtime.parser.stream_parser import Event, StreamParser
+from hermes_runtime.parser.stream_parser import StreamParser
 from hermes_runtime.prompt.build import Prompt, build_prompt
 from hermes_runtime.prompt.conversation import coerce_messages
 from hermes_runtime.prompt.replay import ReplayMap
-from hermes_runtime.schema.edits import without_null_keywords
 from hermes_runtime.schema.validation import check_schema
-from hermes_runtime.turn.attempt import Attempt, Reader, TurnFinishReason, TurnResult
+from hermes_runtime.turn.attempt import Attempt, Reader
 from hermes_runtime.turn.demands import Demands
 from hermes_runtime.turn.lost_calls import length_limit, warn_of_lost_calls
-
-__all__ = [
-    "RawTurn",
-    "RunningTurn",
-    "Turn",
-    "TurnFinishReason",
-    "TurnRequest",
-    "TurnResult",
-    "asked_logprobs",
-    "render",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class TurnRequest:
-    """Everything one assistant turn depends on.
-
-    Attributes:
-        messages: The conversation; message objects or OpenAI-style dicts.
-        tools: What may be called.
-        tool_choice: Which calls may or must be made; see `ToolChoice.coerce`.
-        parallel_tool_calls: Whether one turn may make several calls.
-        max_calls: Upper bound on the calls of the turn.
-        schema: JSON Schema that the final answer follows; an empty one means any JSON object. Keywords that are null
-            are left out.
-        regex: Regular expression that the final answer matches as a whole (Rust `regex` syntax); only a grammar in
-            Lark keeps it.
-        choices: The final answer is one of these strings.
-        dialect: How the model is told of tools.
-        constrained: Whether a grammar makes malformed calls impossible. Without one, be it for this option or for an
-            engine that takes none, the answer is checked when it is there: see `max_repairs`. An answer then ends with
-            the last call that it may make, and `regex` is refused.
-        sampling: Unset options come from the checkpoint.
-        max_tokens: Upper bound on generated tokens of one attempt.
-        stop: Strings that end the answer.
-        seed: Makes sampling reproducible.
-        timeout: Seconds for one attempt.
-        logprobs: How many alternatives to report per token; None reports nothing.
-        max_repairs: How often the model is shown a call that is malformed or breaks its schema, and asked again. Where
-            no grammar keeps them, so is an answer that misses the tool choice, the choices or the schema.
-        allow_unmet: Whether an answer that still misses the tool choice or the choices is returned, to a caller who
-            checks it himself; else the turn fails.
-    """
-
-    messages: Sequence[MessageLike]
-    tools: Sequence[ToolLike] = ()
-    tool_choice: ToolChoiceLike = None
-    parallel_tool_calls: bool = True
-    max_calls: int = MAX_CALLS
-    schema: Mapping[str, Any] | None = None
-    regex: str | None = None
-    choices: Sequence[str] | None = None
-    dialect: str | Dialect = "card"
-    constrained: bool = True
-    sampling: SamplingParams = field(default_factory=SamplingParams)
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-    timeout: float | None = None
-    logprobs: int | None = None
-    max_repairs: int = 0
-    allow_unmet: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "schema", without_null_keywords(self.schema))
-
-
-def asked_logprobs(logprobs: bool | None, top_logprobs: int | None) -> int | None:
-    """Return `TurnRequest.logprobs` for the pair of options that hosted models have; `top_logprobs` alone is enough.
-
-    Raises:
-        InvalidRequestError: The two contradict each other.
-    """
-    if top_logprobs is None:
-        return 0 if logprobs else None
-    if logprobs is False:
-        raise InvalidRequestError("top_logprobs needs logprobs, which is False; leave it out or set it to True")
-    return top_logprobs
-
+from hermes_runtime.turn.request import TurnRequest
+from hermes_runtime.turn.running import RunningTurn
 
 _SHOWN = 200  # characters of an answer, in the error that it makes
 _REPLAYS: WeakKeyDictionary[Engine, ReplayMap] = WeakKeyDictionary()
@@ -137,108 +49,6 @@ def render(engine: Engine, request: TurnRequest) -> Prompt:
         dialect=request.dialect,
         replay=_replay_of(engine),
     )
-
-
-class RunningTurn(ABC):
-    """A turn while it runs; iterate it once, from a thread or an event loop, then read `result`.
-
-    In an event loop, whatever is more than reading a token runs in a thread: handing a request to the engine, which may
-    compile its grammar there, and making the prompt of a repair. Constructing a turn is such work too: see `off_loop`.
-    """
-
-    def __init__(self, engine: Engine, request: TurnRequest) -> None:
-        self._engine = engine
-        self._request = request
-        self._generation: Generation | None = None
-        self._cancelled = False
-        self._usage = Usage(0, 0)
-        self._result: TurnResult | None = None
-
-    def __iter__(self) -> Iterator[Event]:
-        for attempt in self._attempts():
-            try:
-                for delta in attempt.generation:
-                    yield from attempt.feed(delta)
-                    if attempt.is_full:
-                        break
-                yield from attempt.finish()
-            except HermesError:
-                yield from attempt.break_off()
-                raise
-            finally:
-                attempt.generation.cancel()
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        attempts = self._attempts()
-        try:
-            while (attempt := await off_loop(next, attempts, None)) is not None:
-                try:
-                    async for delta in attempt.generation:
-                        for event in attempt.feed(delta):
-                            yield event
-                        if attempt.is_full:
-                            break
-                    for event in attempt.finish():
-                        yield event
-                except HermesError:
-                    for event in attempt.break_off():
-                        yield event
-                    raise
-                finally:
-                    attempt.generation.cancel()
-        finally:
-            self.cancel()  # a request that a thread is handing over just now too
-
-    def cancel(self) -> None:
-        """Stop within one token; the turn then ends with what it has. Safe from any thread."""
-        self._cancelled = True
-        if self._generation is not None:
-            self._generation.cancel()
-
-    @property
-    def result(self) -> TurnResult:
-        """The finished turn.
-
-        Raises:
-            RuntimeError: The turn has not been iterated to its end.
-        """
-        if self._result is None:
-            raise RuntimeError("the turn has no result before it was iterated to its end")
-        return self._result
-
-    @abstractmethod
-    def _attempts(self) -> Iterator[Attempt]:
-        """Yield attempts until one is accepted and `_result` is set; each is consumed before the next is asked for."""
-
-    def _submit(self, prompt_ids: tuple[int, ...], constraint: str | None = None) -> Generation:
-        request = self._request
-        self._generation = self._engine.submit(
-            GenerationRequest(
-                prompt_ids=prompt_ids,
-                sampling=request.sampling,
-                constraint=constraint,
-                stop=request.stop,
-                max_tokens=request.max_tokens,
-                seed=request.seed,
-                logprobs=request.logprobs,
-                timeout=request.timeout,
-            )
-        )
-        if self._cancelled:
-            self._generation.cancel()
-        return self._generation
-
-    def _count(self, attempt: Attempt, prompt_ids: tuple[int, ...]) -> Usage:
-        usage = attempt.generation.usage or Usage(len(prompt_ids), len(attempt.token_ids))
-        if not usage.completion_tokens:  # cut, and told neither ids nor their number
-            written = self._engine.tokenizer.encode(well_formed(attempt.text), add_special_tokens=False)
-            usage = replace(usage, completion_tokens=len(written))
-        self._usage += usage
-        return self._usage
-
-    def _check_room(self, prompt_ids: tuple[int, ...]) -> None:
-        if len(prompt_ids) >= self._engine.context_window:
-            raise ContextWindowExceededError(len(prompt_ids), self._engine.context_window)
 
 
 class Turn(RunningTurn):
@@ -334,38 +144,6 @@ class Turn(RunningTurn):
             _replay_of(self._engine).remember(
                 self._prompt.token_ids, replace(message, token_ids=None), message.token_ids
             )
-
-
-class RawTurn(RunningTurn):
-    """A prompt that goes to the model as it stands: no roles, no tools, no parsing.
-
-    Args:
-        engine: What computes it.
-        prompt: Encoded with control tokens on: whoever formats a prompt writes its `<|im_start|>` himself. A BOS token
-            is added where the prompt does not begin with one.
-        request: Sampling, limits and stop strings; its messages are not used.
-
-    Raises:
-        InvalidRequestError: The request asks for what a raw prompt cannot give.
-        ContextWindowExceededError: The prompt leaves no room for an answer.
-    """
-
-    def __init__(self, engine: Engine, prompt: str, request: TurnRequest) -> None:
-        super().__init__(engine, request)
-        asked = (request.schema, request.regex, request.choices, request.tools or None)
-        if any(option is not None for option in asked):
-            raise InvalidRequestError(
-                "a formatted prompt goes to the model as it is; a response schema, regex, choices and tools need chat"
-            )
-        tokenizer = engine.tokenizer
-        has_bos = bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
-        self._prompt_ids = tuple(tokenizer.encode(well_formed(prompt), add_special_tokens=not has_bos))
-        self._check_room(self._prompt_ids)
-
-    def _attempts(self) -> Iterator[Attempt]:
-        attempt = Attempt(self._submit(self._prompt_ids), VerbatimReader())
-        yield attempt
-        self._result = attempt.result(self._count(attempt, self._prompt_ids), repairs=0)
 
 
 def _check(request: TurnRequest, tools: Sequence[ToolSpec]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_runtime.literals import MAX_DEPTH, LiteralError, LiteralScanner, parse_value, scan_value
+from hermes_runtime.literals import MAX_NESTING, LiteralError, LiteralScanner, parse_value, scan_value
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -151,7 +151,7 @@ def test_escaped_backslashes_are_no_ambiguity() -> None:
 
 
 def test_nesting_is_bounded() -> None:
-    deepest = "[" * MAX_DEPTH + "]" * MAX_DEPTH
+    deepest = "[" * MAX_NESTING + "]" * MAX_NESTING
     assert json.dumps(parse_value(deepest)) == deepest
     with pytest.raises(LiteralError, match="nested deeper"):
         parse_value(f"[{deepest}]")

@@ -11,7 +11,7 @@ from hermes_runtime.messages import ToolSpec
 from hermes_runtime.parser.calls import problems
 from hermes_runtime.prompt import build_prompt
 from hermes_runtime.schema.edits import without_null_keywords
-from hermes_runtime.schema.keywords import MAX_DEPTH
+from hermes_runtime.schema.keywords import MAX_SCHEMA_DEPTH
 from hermes_runtime.turn import Turn, TurnRequest
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -74,7 +74,7 @@ def test_a_response_schema_with_nulls_is_the_schema_without_them(mistral_tokeniz
 
 def test_a_schema_too_deep_is_left_to_those_who_refuse_it():
     deep = {}
-    for _ in range(100 * MAX_DEPTH):
+    for _ in range(100 * MAX_SCHEMA_DEPTH):
         deep = {"items": deep, "title": None}
     assert without_null_keywords(deep) is deep
 
