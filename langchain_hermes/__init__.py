@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hermes_runtime._version import __version__
 from langchain_hermes._errors import (
     HermesCheckpointError,
     HermesContextOverflowError,
@@ -15,7 +16,6 @@ from langchain_hermes._errors import (
     HermesUnmetDemandError,
 )
 from langchain_hermes._registry import register_provider
-from langchain_hermes._version import __version__
 from langchain_hermes.chat_models import ChatHermes
 from langchain_hermes.output_parsers import HermesJsonOutputParser, HermesToolsOutputParser
 from langchain_hermes.prompts import HermesPrompt

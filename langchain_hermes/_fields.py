@@ -10,6 +10,7 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
+from hermes_runtime._version import __version__
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
 from hermes_runtime.options.fields import OptionFields
@@ -18,7 +19,6 @@ from langchain_hermes._chunks import PROVIDER
 from langchain_hermes._errors import made
 from langchain_hermes._options import BESIDE_OPTIONS, OF_CALLS, CallOptions
 from langchain_hermes._profile import profile_of
-from langchain_hermes._version import __version__
 
 
 class HermesOptions(OptionFields, BaseChatModel):
