@@ -419,7 +419,7 @@ COMPILES = pytest.mark.skipif(
 def test_without_a_home_the_kernel_is_compiled_for_this_process_alone():
     code = """
         import json, os, tempfile
-        from hermes_runtime.engines.local import vnni
+        from hermes_runtime.weights.kernels import vnni
 
         def main():
             before = set(os.listdir(tempfile.gettempdir()))

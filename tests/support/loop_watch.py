@@ -51,10 +51,10 @@ class LoopWatch:
 
 def watch_turns(monkeypatch: Any, engine: Any) -> LoopWatch:
     """Return a watch over all that a turn does before its first token: schema checks, grammar, prompt, hand-over."""
-    import hermes_runtime.turn
+    from hermes_runtime.turn import turn
 
     watch = LoopWatch(monkeypatch)
     for name in ("check_schema", "build_grammar", "build_prompt"):
-        watch.step(hermes_runtime.turn, name)
+        watch.step(turn, name)
     watch.step(engine, "submit")
     return watch
