@@ -199,6 +199,41 @@ ToolChoiceLike = ToolChoice | str | bool | Mapping[str, Any] | Sequence[str] | N
 
 
 @dataclass(frozen=True, slots=True)
+class ToolOffer:
+    """The tools of a turn and what is to be done with them, brought into form once.
+
+    Attributes:
+        tools: All that were given.
+        choice: Which of them may or must be called.
+    """
+
+    tools: tuple[ToolSpec, ...] = ()
+    choice: ToolChoice = field(default_factory=ToolChoice)
+
+    @classmethod
+    def of(cls, tools: Sequence[ToolLike], choice: ToolChoiceLike) -> Self:
+        """Bring tools and a choice among them into form.
+
+        Raises:
+            InvalidRequestError: See `coerce_tools`.
+            ToolChoiceError: See `ToolChoice.coerce`.
+        """
+        specs = coerce_tools(tools)
+        return cls(specs, ToolChoice.coerce(choice, specs))
+
+    @property
+    def shown(self) -> tuple[ToolSpec, ...]:
+        """The tools that the model is told of: all, unless it may call none."""
+        return () if self.choice.mode == "none" else self.tools
+
+    @property
+    def callable(self) -> tuple[ToolSpec, ...]:
+        """The tools that the model may call."""
+        names = self.choice.names
+        return tuple(tool for tool in self.shown if not names or tool.name in names)
+
+
+@dataclass(frozen=True, slots=True)
 class System:
     """Instructions.
 

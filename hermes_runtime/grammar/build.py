@@ -14,7 +14,7 @@ from hermes_runtime.grammar.lark import check_regex, write_lark
 from hermes_runtime.grammar.schema_rule import ANY_OBJECT, SchemaRule, schema_rule
 from hermes_runtime.grammar.turn_form import CallForm, Choices, Pattern, TurnForm
 from hermes_runtime.literals.escapes import well_formed
-from hermes_runtime.messages import ToolChoice, ToolChoiceLike, ToolLike, ToolSpec, coerce_tools
+from hermes_runtime.messages import ToolChoiceLike, ToolLike, ToolOffer, ToolSpec
 from hermes_runtime.schema.keywords import MAX_SUBSCHEMAS
 
 Language = Literal["lark", "gbnf"]
@@ -89,21 +89,44 @@ def build_grammar(
         ToolChoiceError: The tool choice does not fit the tools.
         InvalidRequestError: Options that contradict each other, or a regular expression in GBNF.
     """
-    specs = coerce_tools(tools)
-    choice = ToolChoice.coerce(tool_choice, specs)
-    check_max_calls(max_calls)
-    style = resolve_dialect(dialect)
-    offered = [tool for tool in specs if choice.mode != "none" and (not choice.names or tool.name in choice.names)]
+    return turn_grammar(
+        ToolOffer.of(tools, tool_choice),
+        dialect=resolve_dialect(dialect),
+        parallel_tool_calls=parallel_tool_calls,
+        max_calls=max_calls,
+        schema=schema,
+        json_object=json_object,
+        regex=regex,
+        choices=choices,
+        language=language,
+        tokens=tokens,
+    )
 
+
+def turn_grammar(
+    offer: ToolOffer,
+    *,
+    dialect: Dialect,
+    parallel_tool_calls: bool = True,
+    max_calls: int = DEFAULT_MAX_CALLS,
+    schema: Mapping[str, Any] | None = None,
+    json_object: bool = False,
+    regex: str | None = None,
+    choices: Sequence[str] | None = None,
+    language: Language = "lark",
+    tokens: frozenset[str] = frozenset(),
+) -> Grammar:
+    """Build the grammar of tools that were brought into form already; see `build_grammar`."""
+    check_max_calls(max_calls)
     final = _final(schema, json_object=json_object, regex=regex, choices=choices, language=language)
-    calls = _calls(offered, style)
-    has_text = final is None and (not offered or choice.mode == "auto")
+    calls = _calls(offer.callable, dialect)
+    has_text = final is None and (not offer.callable or offer.choice.mode == "auto")
     form = TurnForm(
         has_text=has_text,
         calls=calls,
         most_calls=max_calls if parallel_tool_calls else 1,
-        may_reason=bool(calls) and style.scratch_pad and not has_text,
-        final=final if choice.mode == "auto" or not offered else None,
+        may_reason=bool(calls) and dialect.scratch_pad and not has_text,
+        final=final if offer.choice.mode == "auto" or not offer.callable else None,
     )
     text, widened = (write_lark(form, tokens), {}) if language == "lark" else write_gbnf(form)
     if len(text) > _MAX_TEXT:

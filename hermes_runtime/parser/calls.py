@@ -10,7 +10,7 @@ from typing import Any, Literal
 from hermes_runtime.literals.scanner import LiteralError, object_in
 from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, ToolSpec, new_call_id
 from hermes_runtime.parser.argument_pieces import ArgumentPieces
-from hermes_runtime.schema.validation import value_problems
+from hermes_runtime.schema.validation import check_schema, value_problems
 
 Reason = Literal["malformed", "truncated", "missing_name", "bad_arguments"]
 
@@ -113,6 +113,16 @@ def invalid_call(
         arguments=raw,
         error=f"{reason}: {detail}",
     )
+
+
+def check_tools(tools: Sequence[ToolSpec]) -> None:
+    """Refuse tools whose schemas no call can be checked against.
+
+    Raises:
+        SchemaError: Names the tool; see `check_schema`.
+    """
+    for tool in tools:
+        check_schema(tool.parameters, where=f"tool {tool.name!r}")
 
 
 def problems(call_name: str, arguments: Mapping[str, Any], tools: Sequence[ToolSpec]) -> tuple[str, ...]:

@@ -18,10 +18,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from hermes_runtime.errors import InvalidRequestError
-from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, ToolLike, coerce_tools
+from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, ToolLike, ToolSpec, coerce_tools
 from hermes_runtime.parser import markup
 from hermes_runtime.parser.call_block import CallBlock
-from hermes_runtime.parser.calls import invalid_call
+from hermes_runtime.parser.calls import check_tools, invalid_call
 from hermes_runtime.parser.events import (
     Event,
     EventWriter,
@@ -34,7 +34,6 @@ from hermes_runtime.parser.events import (
 from hermes_runtime.parser.reasoning import ReasoningBlock
 from hermes_runtime.parser.text_window import TextWindow
 from hermes_runtime.parser.unwrapped_call import UnwrappedCall
-from hermes_runtime.schema.validation import check_schema
 
 __all__ = [
     "Completion",
@@ -92,23 +91,18 @@ def parse_completion(text: str, tools: Sequence[ToolLike] = (), finish_reason: s
     )
 
 
-class StreamParser:
-    """Reads a completion that arrives in pieces.
+class CallReader:
+    """Reads an answer in which calls of tools may be: tools that are in form already, with schemas that were checked.
 
     Args:
-        tools: See `parse_completion`.
+        tools: The tools that were bound.
         only_name: The one tool that the text can call, where a grammar makes that certain: its arguments are then
             passed on while they arrive, even if the name is written after them.
-
-    Raises:
-        InvalidRequestError: A tool is unusable.
     """
 
-    def __init__(self, tools: Sequence[ToolLike] = (), *, only_name: str | None = None) -> None:
-        self._tools = coerce_tools(tools)
+    def __init__(self, tools: tuple[ToolSpec, ...], *, only_name: str | None = None) -> None:
+        self._tools = tools
         self._only_name = only_name
-        for tool in self._tools:
-            check_schema(tool.parameters, where=f"tool {tool.name!r}")
         self._known = frozenset(tool.name for tool in self._tools)
         self._opening = markup.LENIENT if self._tools else markup.STRICT
         self._window = TextWindow()
@@ -383,3 +377,20 @@ class StreamParser:
         """Take the characters at hand for text after all."""
         self._write(self._window.at + length)
         return True
+
+
+class StreamParser(CallReader):
+    """Reads a completion that arrives in pieces.
+
+    Args:
+        tools: See `parse_completion`.
+        only_name: See `CallReader`.
+
+    Raises:
+        InvalidRequestError: A tool is unusable.
+    """
+
+    def __init__(self, tools: Sequence[ToolLike] = (), *, only_name: str | None = None) -> None:
+        specs = coerce_tools(tools)
+        check_tools(specs)
+        super().__init__(specs, only_name=only_name)

@@ -12,11 +12,12 @@ from typing import Any
 
 from hermes_runtime.dialects import Dialect, resolve_dialect
 from hermes_runtime.messages import (
+    Message,
     MessageLike,
-    ToolChoice,
     ToolChoiceLike,
     ToolLike,
-    coerce_tools,
+    ToolOffer,
+    ToolSpec,
 )
 from hermes_runtime.prompt.chatml import TURN_END, TURN_START, ChatMLEncoder
 from hermes_runtime.prompt.conversation import coerce_messages
@@ -63,15 +64,43 @@ def build_prompt(
         ToolChoiceError: The choice names no given tool.
         CheckpointError: The tokenizer has no ChatML markers.
     """
-    style = resolve_dialect(dialect)
-    specs = coerce_tools(tools)
-    if ToolChoice.coerce(tool_choice, specs).mode == "none":
-        specs = ()
-    conversation = coerce_messages(messages)
+    offer = ToolOffer.of(tools, tool_choice)
+    return render_prompt(
+        coerce_messages(messages),
+        tokenizer=tokenizer,
+        tools=offer.shown,
+        schema=schema,
+        dialect=resolve_dialect(dialect),
+        replay=replay,
+    )
+
+
+def render_prompt(
+    conversation: Sequence[Message],
+    *,
+    tokenizer: Any,
+    tools: Sequence[ToolSpec],
+    schema: Mapping[str, Any] | None,
+    dialect: Dialect,
+    replay: ReplayMap | None = None,
+) -> Prompt:
+    """Render what was brought into form already; see `build_prompt`.
+
+    Args:
+        conversation: Not empty.
+        tokenizer: The checkpoint's.
+        tools: Those that the model is shown.
+        schema: JSON Schema of the answer, as in `build_prompt`.
+        dialect: How the model is told of both.
+        replay: As in `build_prompt`.
+
+    Raises:
+        CheckpointError: The tokenizer has no ChatML markers.
+    """
     encoder = ChatMLEncoder.of(tokenizer)
     ids: list[int] = list(encoder.bos)
     text: list[str] = [encoder.bos_text]
-    for role, body, answer in turns(conversation, specs, schema, style):
+    for role, body, answer in turns(conversation, tools, schema, dialect):
         generated = None if answer is None else answer.token_ids
         if answer is not None and generated is None and replay is not None:
             generated = replay.recall((*ids, *encoder.answer_header), answer)

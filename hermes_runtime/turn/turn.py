@@ -9,22 +9,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
+from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import Engine, GrammarLanguage
 from hermes_runtime.errors import (
     InvalidRequestError,
     SchemaError,
     UnmetDemandError,
 )
-from hermes_runtime.grammar.build import Grammar, build_grammar, check_form, check_max_calls
+from hermes_runtime.grammar.build import Grammar, check_form, check_max_calls, turn_grammar
 from hermes_runtime.literals.escapes import well_formed
 from hermes_runtime.messages import (
     ToolChoice,
+    ToolOffer,
     ToolSpec,
-    coerce_tools,
 )
+from hermes_runtime.parser.calls import check_tools
 from hermes_runtime.parser.plain_text import TextReader, VerbatimReader
-from hermes_runtime.parser.stream_parser import StreamParser
-from hermes_runtime.prompt.build import Prompt, build_prompt
+from hermes_runtime.parser.stream_parser import CallReader
+from hermes_runtime.prompt.build import Prompt, build_prompt, render_prompt
 from hermes_runtime.prompt.conversation import coerce_messages
 from hermes_runtime.prompt.replay import ReplayMap
 from hermes_runtime.schema.validation import check_schema
@@ -64,19 +66,35 @@ class Turn(RunningTurn):
     """
 
     def __init__(self, engine: Engine, request: TurnRequest) -> None:
-        super().__init__(engine, replace(request, messages=coerce_messages(request.messages)))
-        self._tools = coerce_tools(request.tools)
-        self._choice = ToolChoice.coerce(request.tool_choice, self._tools)
-        _check(self._request, self._tools)
+        super().__init__(engine, request)
+        # From here on only what was made here travels.
+        self._conversation = coerce_messages(request.messages)
+        self._offer = ToolOffer.of(request.tools, request.tool_choice)
+        self._dialect = resolve_dialect(request.dialect)
+        _check(request, self._offer.tools)
         self._constraint: str | None = None
         if request.constrained and engine.grammar_language is not None:
-            grammar = _grammar(self._request, self._tools, self._choice, engine, engine.grammar_language)
+            grammar = self._grammar(engine.grammar_language)
             self._constraint = grammar.text
             # What the grammar leaves out of a schema can still be asked for.
             self._demands = Demands(schema=request.schema) if grammar.relaxed else Demands()
         else:
-            self._demands = _demands(self._request, self._choice)
+            self._demands = _demands(request, self._offer.choice)
         self._prompt = self._rendered()
+
+    def _grammar(self, language: GrammarLanguage) -> Grammar:
+        # Without tools too: the model then cannot write a call that nobody could answer.
+        return turn_grammar(
+            self._offer,
+            dialect=self._dialect,
+            parallel_tool_calls=self._request.parallel_tool_calls,
+            max_calls=self._request.max_calls,
+            schema=self._request.schema,
+            regex=self._request.regex,
+            choices=self._request.choices,
+            language=language,
+            tokens=self._engine.grammar_tokens,
+        )
 
     def _attempts(self) -> Iterator[Attempt]:
         for repairs in range(self._request.max_repairs + 1):
@@ -100,18 +118,16 @@ class Turn(RunningTurn):
                 )
                 self._remember(attempt)
                 return
-            self._request = replace(
-                self._request, messages=(*self._request.messages, attempt.as_message(), *attempt.complaints())
-            )
+            self._conversation = (*self._conversation, attempt.as_message(), *attempt.complaints())
             self._prompt = self._rendered()
 
     def _reader(self) -> Reader:
         request = self._request
         has_form = request.schema is not None or request.regex is not None or request.choices is not None
         # Where the grammar lets no tag pass, what looks like a call without its tags is text.
-        tools = () if self._constraint is not None and self._choice.mode == "none" else self._tools
+        tools = self._offer.tools if self._constraint is None else self._offer.shown
         if tools:
-            return StreamParser(tools, only_name=self._only_name())
+            return CallReader(tools, only_name=self._only_name())
         # No tools were given, so nobody waits for a call, whatever the history holds: what looks like one is text, as
         # it is with hosted models. An answer of a given form does not even open with reasoning.
         return VerbatimReader() if has_form else TextReader()
@@ -129,11 +145,18 @@ class Turn(RunningTurn):
 
     def _only_name(self) -> str | None:
         """Return the one tool that the grammar lets the model call, if there is just one."""
-        names = self._choice.names or tuple(tool.name for tool in self._tools)
-        return names[0] if self._constraint is not None and len(names) == 1 else None
+        offered = self._offer.callable
+        return offered[0].name if self._constraint is not None and len(offered) == 1 else None
 
     def _rendered(self) -> Prompt:
-        prompt = render(self._engine, self._request)
+        prompt = render_prompt(
+            self._conversation,
+            tokenizer=self._engine.tokenizer,
+            tools=self._offer.shown,
+            schema=self._request.schema,
+            dialect=self._dialect,
+            replay=_replay_of(self._engine),
+        )
         self._check_room(prompt.token_ids)
         return prompt
 
@@ -147,8 +170,7 @@ class Turn(RunningTurn):
 
 
 def _check(request: TurnRequest, tools: Sequence[ToolSpec]) -> None:
-    for tool in tools:
-        check_schema(tool.parameters, where=f"tool {tool.name!r}")
+    check_tools(tools)
     if request.schema is not None:
         if not isinstance(request.schema, Mapping):
             raise SchemaError(f"the response schema must be a JSON Schema object, got {type(request.schema).__name__}")
@@ -172,24 +194,6 @@ def _demands(request: TurnRequest, choice: ToolChoice) -> Demands:
         )
     choices = None if request.choices is None else tuple(map(well_formed, request.choices))
     return Demands(choice, request.schema, choices, allow_unmet=request.allow_unmet)
-
-
-def _grammar(
-    request: TurnRequest, tools: Sequence[ToolSpec], choice: ToolChoice, engine: Engine, language: GrammarLanguage
-) -> Grammar:
-    # Without tools too: the model then cannot write a call that nobody could answer.
-    return build_grammar(
-        tools,
-        tool_choice=choice,
-        parallel_tool_calls=request.parallel_tool_calls,
-        max_calls=request.max_calls,
-        schema=request.schema,
-        regex=request.regex,
-        choices=request.choices,
-        dialect=request.dialect,
-        language=language,
-        tokens=engine.grammar_tokens,
-    )
 
 
 def _replay_of(engine: Engine) -> ReplayMap:

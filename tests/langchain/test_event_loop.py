@@ -15,7 +15,7 @@ from tests.support.loop_watch import watch_turns
 from tests.support.scripted_engine import PATIENCE
 
 CALL = "<tool_call>\n{'arguments': {'city': 'Oslo'}, 'name': 'get_weather'}\n</tool_call>"
-MADE = {"to_runtime_messages", "to_openai_tools", "check_schema", "build_prompt", "submit"}
+MADE = {"to_runtime_messages", "to_openai_tools", "check_tools", "render_prompt", "submit"}
 
 
 def get_weather(city: str) -> str:
@@ -73,13 +73,13 @@ def watched(scripted, monkeypatch):
 async def test_all_that_a_call_makes_is_made_beside_the_loop(way, constrained, watched):
     llm, watch = await watched(reply, constrained=constrained)
     await WAYS[way](llm)
-    assert set(watch.seen) == MADE | ({"build_grammar"} if constrained else set())
+    assert set(watch.seen) == MADE | ({"turn_grammar"} if constrained else set())
 
 
 async def test_a_repair_is_made_beside_the_loop(watched):
     llm, watch = await watched(["No.", CALL], constrained=False, max_repairs=1)
     assert (await llm.bind_tools([get_weather], tool_choice="any").ainvoke("Oslo?")).tool_calls
-    assert watch.seen.count("build_prompt") == watch.seen.count("submit") == 2
+    assert watch.seen.count("render_prompt") == watch.seen.count("submit") == 2
 
 
 async def test_a_call_that_is_cancelled_while_it_is_made_computes_nothing(scripted, monkeypatch):

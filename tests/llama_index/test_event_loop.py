@@ -75,7 +75,7 @@ def watched(scripted, monkeypatch):
 async def test_all_that_a_call_makes_is_made_beside_the_loop(way, is_loaded, watched):
     llm, watch = await watched(reply, is_loaded=is_loaded)
     assert await WAYS[way](llm)
-    assert {"to_hermes", "turn_request", "build_grammar", "build_prompt", "submit"} <= set(watch.seen)
+    assert {"to_hermes", "turn_request", "turn_grammar", "render_prompt", "submit"} <= set(watch.seen)
 
 
 async def test_an_agent_does_too(watched):
@@ -87,7 +87,7 @@ async def test_an_agent_does_too(watched):
 async def test_a_repair_is_made_beside_the_loop(watched):
     llm, watch = await watched(["No.", CALL], constrained=False, max_repairs=1)
     await llm.achat_with_tools([TOOL], user_msg="Oslo?", tool_required=True)
-    assert watch.seen.count("build_prompt") == watch.seen.count("submit") == 2
+    assert watch.seen.count("render_prompt") == watch.seen.count("submit") == 2
 
 
 async def test_formatted_prompts_are_encoded_beside_the_loop(watched):

@@ -85,7 +85,7 @@ async def test_a_turn_is_made_handed_over_and_repaired_beside_the_loop(mistral_t
     async for _ in turn:
         pass
     assert turn.result.repairs == 1
-    assert watch.seen == ["check_schema", "build_prompt", "submit", "build_prompt", "submit"]
+    assert watch.seen == ["check_tools", "render_prompt", "submit", "render_prompt", "submit"]
 
 
 async def test_a_turn_that_is_run_again_is_made_again_beside_the_loop(mistral_tokenizer, monkeypatch):
@@ -102,7 +102,7 @@ async def test_a_turn_that_is_run_again_is_made_again_beside_the_loop(mistral_to
     watch.begin()
     turn = await off_loop(RetriedTurn, lambda: Turn(engine, request()), max_retries=1)
     assert [event.text async for event in turn]
-    assert watch.seen.count("build_grammar") == watch.seen.count("submit") == 2
+    assert watch.seen.count("turn_grammar") == watch.seen.count("submit") == 2
 
 
 @pytest.mark.parametrize("wrap", [lambda begin: begin(), lambda begin: RetriedTurn(begin, max_retries=1)])

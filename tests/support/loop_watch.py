@@ -54,7 +54,7 @@ def watch_turns(monkeypatch: Any, engine: Any) -> LoopWatch:
     from hermes_runtime.turn import turn
 
     watch = LoopWatch(monkeypatch)
-    for name in ("check_schema", "build_grammar", "build_prompt"):
+    for name in ("check_tools", "turn_grammar", "render_prompt"):
         watch.step(turn, name)
     watch.step(engine, "submit")
     return watch
