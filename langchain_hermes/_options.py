@@ -13,7 +13,7 @@ from hermes_runtime.messages import Message
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.options.values import stop_strings
 from hermes_runtime.turn import TurnRequest, asked_logprobs
-from langchain_hermes._tools import response_schema, to_openai_tools
+from langchain_hermes._tools import response_schema, tool_specs
 
 if TYPE_CHECKING:
     from langchain_hermes._fields import HermesOptions
@@ -66,7 +66,7 @@ class CallOptions:
         self.check()
         return TurnRequest(
             messages=messages,
-            tools=to_openai_tools(self._given.get("tools", ())),
+            tools=tool_specs(self._given.get("tools", ())),
             tool_choice=self._given.get("tool_choice"),
             parallel_tool_calls=self._given.get("parallel_tool_calls", True),
             max_calls=self._given.get("max_calls", DEFAULT_MAX_CALLS),

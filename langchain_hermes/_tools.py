@@ -33,7 +33,34 @@ def to_openai_tools(tools: Sequence[Tool], *, strict: bool | None = None) -> lis
     Raises:
         InvalidRequestError: A tool that only its vendor's servers can run, or one without a name.
     """
-    return [_to_openai_tool(tool, strict=strict) for tool in tools]
+    return [converted for converted, _ in _made(tools, strict)]
+
+
+def tool_specs(tools: Sequence[Tool]) -> list[ToolSpec]:
+    """Convert tools of every kind to what a turn takes.
+
+    Raises:
+        InvalidRequestError: As `to_openai_tools`.
+    """
+    return [spec for _, spec in _made(tools, None)]
+
+
+def tools_to_bind(tools: Sequence[Tool], choice: ToolChoiceLike, *, strict: bool | None = None) -> list[dict[str, Any]]:
+    """Return what `to_openai_tools` does, of tools that a choice is made among.
+
+    Raises:
+        InvalidRequestError: As `to_openai_tools`.
+        ToolChoiceError: An unknown name or form, or a call is required and no tool was given.
+    """
+    made = _made(tools, strict)
+    ToolChoice.coerce(choice, [spec for _, spec in made])
+    return [converted for converted, _ in made]
+
+
+def _made(tools: Sequence[Tool], strict: bool | None) -> list[tuple[dict[str, Any], ToolSpec]]:
+    """Return each tool as OpenAI writes it and as a turn takes it."""
+    converted = [_to_openai_tool(tool, strict=strict) for tool in tools]
+    return [(tool, ToolSpec.coerce(tool)) for tool in converted]
 
 
 def _to_openai_tool(tool: Tool, *, strict: bool | None) -> dict[str, Any]:
@@ -58,7 +85,6 @@ def _converted(tool: Any, strict: bool | None) -> dict[str, Any]:
         function["parameters"] = recursive
     if strict is not None and "strict" not in function:
         function = convert_to_openai_function(function, strict=strict)
-    ToolSpec.coerce(function)
     return {**converted, "function": function}
 
 
@@ -108,15 +134,6 @@ def _no_function(tool: Mapping[str, Any]) -> InvalidRequestError:
         f"a tool of type {tool.get('type')!r} runs on its vendor's servers or takes no JSON arguments; "
         "a local model can only call functions"
     )
-
-
-def check_tool_choice(choice: ToolChoiceLike, tools: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a tool choice that the tools cannot satisfy.
-
-    Raises:
-        ToolChoiceError: An unknown name or form, or a call is required and no tool was given.
-    """
-    ToolChoice.coerce(choice, [ToolSpec.coerce(tool) for tool in tools])
 
 
 def answer_type(schema: Schema) -> AnswerType:

@@ -28,7 +28,7 @@ from langchain_hermes._structured import (
     structured_chain,
     tracing_format,
 )
-from langchain_hermes._tools import Schema, Tool, answer_type, check_tool_choice, response_schema, to_openai_tools
+from langchain_hermes._tools import Schema, Tool, answer_type, response_schema, tools_to_bind
 from langchain_hermes.output_parsers import HermesJsonOutputParser
 
 
@@ -225,8 +225,7 @@ class ChatHermes(HermesOptions):
             HermesSchemaError: The response format has no known form.
         """
         with langchain_errors():
-            converted = to_openai_tools(tools, strict=strict)
-            check_tool_choice(tool_choice, converted)
+            converted = tools_to_bind(tools, tool_choice, strict=strict)
             response_schema(response_format)
             # By its content: a cache knows a class by its name alone.
             if response_format is not None and not isinstance(response_format, Mapping):
@@ -278,8 +277,7 @@ class ChatHermes(HermesOptions):
                 raise InvalidRequestError(f"method={method!r} needs a schema; json_mode alone works without one")
             options = {**tracing_format(schema, method), **options}
             if method in ("json_schema", "json_mode"):
-                converted = to_openai_tools(tools or (), strict=strict)
-                check_tool_choice(options.get("tool_choice"), converted)
+                converted = tools_to_bind(tools or (), options.get("tool_choice"), strict=strict)
                 offered = {"tools": converted} if converted else {}
                 model = self.bind(response_format=response_format_of(schema, strict=strict), **offered, **options)
                 parser = (AnswerOrCallParser if converted else HermesJsonOutputParser)(schema=schema)

@@ -14,7 +14,7 @@ from hermes_runtime.messages import Message
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.options.values import stop_strings
 from hermes_runtime.turn import TurnRequest, asked_logprobs
-from llama_index_hermes._tools import resolve_tool_choice, tool_specs
+from llama_index_hermes._tools import asked_choice, tool_specs
 
 _SAMPLING = tuple(field.name for field in fields(SamplingParams))
 TURN_OPTIONS = (
@@ -65,9 +65,7 @@ def turn_request(messages: Sequence[Message], defaults: Mapping[str, Any], overr
     return TurnRequest(
         messages,
         tools=specs,
-        tool_choice=resolve_tool_choice(
-            given.get("tool_choice"), specs, tool_required=given.get("tool_required", False)
-        ),
+        tool_choice=asked_choice(given.get("tool_choice"), specs, tool_required=given.get("tool_required", False)),
         parallel_tool_calls=given.get("parallel_tool_calls", True),
         max_calls=given.get("max_calls", DEFAULT_MAX_CALLS),
         schema=response_schema(given.get("response_format")),

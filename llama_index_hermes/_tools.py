@@ -50,18 +50,23 @@ def _tool_spec(tool: BaseTool) -> ToolSpec:
     return ToolSpec(metadata.name or "", metadata.description or "", parameters)
 
 
-def resolve_tool_choice(
-    tool_choice: ToolChoiceLike, specs: Sequence[ToolSpec], *, tool_required: bool = False
-) -> ToolChoice:
+def asked_choice(tool_choice: ToolChoiceLike, tools: Sequence[Any], *, tool_required: bool = False) -> ToolChoiceLike:
     """Bring a choice and the flag `tool_required` into one, as LlamaIndex's OpenAI class does.
 
     The flag is of use where no choice was made, and there are tools to call.
+    """
+    return "required" if tool_required and tool_choice is None and tools else tool_choice
+
+
+def resolve_tool_choice(
+    tool_choice: ToolChoiceLike, specs: Sequence[ToolSpec], *, tool_required: bool = False
+) -> ToolChoice:
+    """Return what was asked for among some tools; see `asked_choice`.
 
     Raises:
         ToolChoiceError: The choice does not fit the tools.
     """
-    is_needed = tool_required and tool_choice is None and specs
-    return ToolChoice.coerce("required" if is_needed else tool_choice, specs)
+    return ToolChoice.coerce(asked_choice(tool_choice, specs, tool_required=tool_required), specs)
 
 
 def plain_tool_choice(choice: ToolChoice) -> Any:

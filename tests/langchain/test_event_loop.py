@@ -15,7 +15,7 @@ from tests.support.loop_watch import watch_turns
 from tests.support.scripted_engine import PATIENCE
 
 CALL = "<tool_call>\n{'arguments': {'city': 'Oslo'}, 'name': 'get_weather'}\n</tool_call>"
-MADE = {"to_runtime_messages", "to_openai_tools", "check_tools", "render_prompt", "submit"}
+MADE = {"to_runtime_messages", "tool_specs", "check_tools", "render_prompt", "submit"}
 
 
 def get_weather(city: str) -> str:
@@ -61,7 +61,7 @@ def watched(scripted, monkeypatch):
         llm, engine = scripted(replies, **options)
         watch = watch_turns(monkeypatch, engine)
         watch.step(langchain_hermes.chat_models, "to_runtime_messages")
-        watch.step(langchain_hermes._options, "to_openai_tools")
+        watch.step(langchain_hermes._options, "tool_specs")
         watch.begin()
         return llm, watch
 
