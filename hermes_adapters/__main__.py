@@ -1,5 +1,5 @@
 """`python -m hermes_adapters`: the command, where its script is not on the path."""
 
-from hermes_adapters.ending import main
+from hermes_adapters import main
 
 main()

@@ -17,17 +17,6 @@ BROKEN_PIPE = 128 + 13  # and by SIGPIPE
 _LONGEST_DETAIL = 300
 
 
-def main() -> NoReturn:
-    """Run the `hermes-adapters` command line; the process ends with its status."""
-    run_to_end(_command)
-
-
-def _command() -> None:
-    from hermes_adapters.app import app  # noqa: PLC0415 - Ctrl-C may come before all is imported
-
-    app()
-
-
 def run_to_end(command: Callable[[], Any]) -> NoReturn:
     """Run a command and end the process with its status, never with a traceback."""
     _mend_streams()
