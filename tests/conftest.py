@@ -54,6 +54,15 @@ def fake_hub(served_hub, tmp_path, monkeypatch):
     return served_hub
 
 
+@pytest.fixture
+def cities_asked():
+    """The cities that `get_weather` is asked for in this test."""
+    from tests.support.weather import CITIES_ASKED
+
+    CITIES_ASKED.clear()
+    return CITIES_ASKED
+
+
 @pytest.fixture(scope="session")
 def parser_cases():
     """The catalogue of model outputs with their right reading."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Annotated, Any
 
 import pytest
@@ -26,32 +25,9 @@ from pydantic import BaseModel
 from hermes_runtime.errors import EngineError
 from langchain_hermes import ChatHermes
 from tests.support.scripted_engine import ScriptedEngine
+from tests.support.weather import CITIES_ASKED, call_block, caller, get_weather
 
-CALLS = []
-
-
-@pytest.fixture(autouse=True)
-def _no_calls():
-    CALLS.clear()
-
-
-def get_weather(city: str) -> str:
-    """Say how the weather is."""
-    CALLS.append(city)
-    return f"rain in {city}"
-
-
-def call_block(name="get_weather", **arguments):
-    return f"<tool_call>\n{{'arguments': {arguments!r}, 'name': {name!r}}}\n</tool_call>"
-
-
-def caller(prompt):
-    """Call the tool once, then say what came back."""
-    last = prompt.rpartition("<|im_start|>")[0]
-    results = re.findall(r'"content": "(.*?)"', last.rpartition("user\n")[2])
-    if results:
-        return "So: " + ", ".join(results)
-    return "Let me see.\n" + call_block(city=re.findall(r"user\n(.*?)<", prompt)[-1])
+pytestmark = pytest.mark.usefixtures("cities_asked")
 
 
 def asked(question="Oslo"):
@@ -68,7 +44,7 @@ def kinds(messages):
 def test_an_error_from_a_tool_reaches_the_model_and_its_next_call_is_made(scripted):
     def flaky(city: str) -> str:
         """Say how the weather is."""
-        CALLS.append(city)
+        CITIES_ASKED.append(city)
         if city == "Olso":
             raise ValueError("no such city: Olso")
         return "rain"
@@ -77,7 +53,7 @@ def test_an_error_from_a_tool_reaches_the_model_and_its_next_call_is_made(script
     llm, engine = scripted(lambda prompt: next(replies))
     agent = create_agent(llm, [flaky], middleware=[ToolRetryMiddleware(max_retries=0)])
     messages = agent.invoke(asked())["messages"]
-    assert CALLS == ["Olso", "Oslo"]
+    assert CITIES_ASKED == ["Olso", "Oslo"]
     assert [message.status for message in messages if isinstance(message, ToolMessage)] == ["error", "success"]
     assert "Error: " in engine.prompts[1].rpartition("<tool_response>")[2]
     assert messages[-1].text == "Rain."
@@ -95,7 +71,7 @@ def test_a_conversation_goes_on_after_its_tool_is_gone(scripted):
     ]
     agent = create_agent(llm, [get_weather])
     messages = agent.invoke({"messages": [*history, HumanMessage("Oslo")]})["messages"]
-    assert CALLS == ["Oslo"]
+    assert CITIES_ASKED == ["Oslo"]
     assert messages[-1].text == "So: rain in Oslo"
     tools, _, rest = engine.prompts[0].rpartition("</tools>")
     assert "get_tide" not in tools
@@ -124,7 +100,7 @@ def test_an_agent_hands_over_to_another(scripted):
     graph.add_node("bob", create_agent(llm, [get_weather]))
     graph.add_edge(START, "alice")
     messages = graph.compile().invoke(asked("How is the weather?"))["messages"]
-    assert CALLS == ["Oslo"]
+    assert CITIES_ASKED == ["Oslo"]
     assert messages[-1].text == "So: rain in Oslo"
     assert len(engine.requests) == 3
 
@@ -150,9 +126,9 @@ def test_an_interrupted_call_waits_for_a_person(scripted, decision, made):
     config = {"configurable": {"thread_id": "one"}}
     stopped = agent.invoke(asked(), config)
     assert stopped["__interrupt__"][0].value["action_requests"][0]["args"] == {"city": "Oslo"}
-    assert CALLS == []
+    assert CITIES_ASKED == []
     messages = agent.invoke(Command(resume={"decisions": [decision]}), config)["messages"]
-    assert made == CALLS
+    assert made == CITIES_ASKED
     assert messages[-1].text == "Done."
     assert len(engine.requests) == 2
 
@@ -228,7 +204,7 @@ def test_a_tool_strategy_calls_tools_before_it_reports(scripted):
     llm, engine = scripted(lambda prompt: next(replies))
     result = create_agent(llm, [get_weather], response_format=ToolStrategy(Report)).invoke(asked())
     assert result["structured_response"] == Report(city="Oslo", rainy=True)
-    assert CALLS == ["Oslo"]
+    assert CITIES_ASKED == ["Oslo"]
     assert len(engine.requests) == 2
 
 
@@ -260,7 +236,7 @@ def test_arguments_are_watched_while_they_are_written(scripted):
     assert not engine.runs[0].ended.is_set()
     engine.resume()
     rest = [message for message, _ in stream]
-    assert CALLS == ["a very long name of a city"]
+    assert CITIES_ASKED == ["a very long name of a city"]
     assert sum(len(message.tool_call_chunks) for message in rest if isinstance(message, AIMessageChunk)) > 1
 
 

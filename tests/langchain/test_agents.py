@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 
 import pytest
 from langchain.agents import create_agent
@@ -16,21 +15,9 @@ from pydantic import BaseModel
 
 from hermes_runtime.engines import registry
 from langchain_hermes import ChatHermes, HermesUnmetDemandError, register_provider
+from tests.langchain.agent_ways import WAYS, asked
 from tests.support.scripted_engine import ScriptedEngine
-
-CALLS = []
-BOTH = "Oslo and Rome"
-
-
-@pytest.fixture(autouse=True)
-def _no_calls():
-    CALLS.clear()
-
-
-def get_weather(city: str) -> str:
-    """Say how the weather is."""
-    CALLS.append(city)
-    return f"rain in {city}"
+from tests.support.weather import CITIES_ASKED, caller, get_weather, weather_calls
 
 
 class Report(BaseModel):
@@ -40,57 +27,7 @@ class Report(BaseModel):
     rainy: bool
 
 
-def call_block(*cities):
-    return "\n".join(
-        f"<tool_call>\n{{'arguments': {{'city': {city!r}}}, 'name': 'get_weather'}}\n</tool_call>" for city in cities
-    )
-
-
-def caller(prompt):
-    """Call the tool for every city asked for, then say what came back."""
-    results = re.findall(r'"content": "(.*?)"', prompt)
-    if results:
-        return "So: " + ", ".join(results)
-    return call_block(*re.findall(r"user\n(.*?)<", prompt)[-1].split(" and "))
-
-
-def asked(question=BOTH):
-    return {"messages": [HumanMessage(question)]}
-
-
-def by_invoke(agent, question=BOTH):
-    return agent.invoke(asked(question))["messages"]
-
-
-def by_ainvoke(agent, question=BOTH):
-    return asyncio.run(agent.ainvoke(asked(question)))["messages"]
-
-
-def by_stream(agent, question=BOTH):
-    messages = []
-    for mode, payload in agent.stream(asked(question), stream_mode=["messages", "values"]):
-        if mode == "values":
-            messages = payload["messages"]
-    return messages
-
-
-def by_astream(agent, question=BOTH):
-    async def run():
-        messages = []
-        async for mode, payload in agent.astream(asked(question), stream_mode=["messages", "values"]):
-            if mode == "values":
-                messages = payload["messages"]
-        return messages
-
-    return asyncio.run(run())
-
-
-def by_events(agent, question=BOTH):
-    return agent.stream_events(asked(question), version="v3").output["messages"]
-
-
-WAYS = [by_invoke, by_ainvoke, by_stream, by_astream, by_events]
-pytestmark = pytest.mark.filterwarnings("ignore:The v3 streaming protocol")
+pytestmark = [pytest.mark.usefixtures("cities_asked"), pytest.mark.filterwarnings("ignore:The v3 streaming protocol")]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -99,7 +36,7 @@ def test_two_parallel_calls_run_and_are_answered(scripted, way, output_version):
     llm, engine = scripted(caller, output_version=output_version)
     messages = way(create_agent(llm, [get_weather]))
     assert [type(message) for message in messages] == [HumanMessage, AIMessage, ToolMessage, ToolMessage, AIMessage]
-    assert sorted(CALLS) == ["Oslo", "Rome"]
+    assert sorted(CITIES_ASKED) == ["Oslo", "Rome"]
     assert messages[-1].text == "So: rain in Oslo, rain in Rome"
     first, second = (request.prompt_ids for request in engine.requests)
     assert second[: len(first)] == first
@@ -107,9 +44,9 @@ def test_two_parallel_calls_run_and_are_answered(scripted, way, output_version):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_truncated_call_never_runs(scripted, way):
-    llm, _ = scripted(lambda prompt: call_block("Oslo"), max_tokens=20)
+    llm, _ = scripted(lambda prompt: weather_calls("Oslo"), max_tokens=20)
     messages = way(create_agent(llm, [get_weather]))
-    assert CALLS == []
+    assert CITIES_ASKED == []
     assert messages[-1].tool_calls == []
     assert len(messages[-1].invalid_tool_calls) == 1
 
@@ -117,11 +54,11 @@ def test_a_truncated_call_never_runs(scripted, way):
 @pytest.mark.parametrize("way", WAYS)
 def test_a_whole_call_beside_a_truncated_one_runs_and_the_model_is_told(scripted, way):
     def reply(prompt):
-        return "Only Oslo then." if "<tool_response>" in prompt else call_block("Oslo", "Rome")
+        return "Only Oslo then." if "<tool_response>" in prompt else weather_calls("Oslo", "Rome")
 
     llm, engine = scripted(reply, max_tokens=50)
     messages = way(create_agent(llm, [get_weather]))
-    assert CALLS == ["Oslo"]
+    assert CITIES_ASKED == ["Oslo"]
     assert messages[-1].text == "Only Oslo then."
     assert engine.prompts[-1].count("<tool_response>") == 2
     assert "]{" not in engine.prompts[-1], "the model is shown its own text, not the poison"
@@ -138,7 +75,7 @@ def test_an_unknown_tool_and_broken_arguments_come_back_as_errors(scripted):
     llm, engine = scripted(lambda prompt: next(replies), constrained=False)
     messages = create_agent(llm, [get_weather]).invoke(asked())["messages"]
     assert [message.status for message in messages if isinstance(message, ToolMessage)] == ["error", "error"]
-    assert CALLS == []
+    assert CITIES_ASKED == []
     assert "Error" in engine.prompts[1].rpartition("<tool_response>")[2]
     assert (
         messages[1]
@@ -156,22 +93,22 @@ def test_messages_stream_token_by_token_through_an_agent(scripted):
 
 
 def test_a_final_object_and_tools_are_one_grammar(scripted):
-    replies = iter([call_block("Oslo"), '{"city": "Oslo", "rainy": true}'])
+    replies = iter([weather_calls("Oslo"), '{"city": "Oslo", "rainy": true}'])
     llm, engine = scripted(lambda prompt: next(replies))
     agent = create_agent(llm, [get_weather], response_format=Report)
     assert agent.invoke(asked("Oslo"))["structured_response"] == Report(city="Oslo", rainy=True)
-    assert CALLS == ["Oslo"]
+    assert CITIES_ASKED == ["Oslo"]
     assert all("final" in request.constraint and "call" in request.constraint for request in engine.requests)
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_object_by_a_forced_call_needs_no_grammar_and_an_agent_never_ends_without_it(scripted, way):
     report = "<tool_call>\n{'arguments': {'city': 'Oslo', 'rainy': True}, 'name': 'Report'}\n</tool_call>"
-    replies = iter([call_block("Oslo"), report, "It rains."])
+    replies = iter([weather_calls("Oslo"), report, "It rains."])
     llm, engine = scripted(lambda prompt: next(replies), constrained=False)
     agent = create_agent(llm, [get_weather], response_format=ToolStrategy(Report))
     assert way(agent)[-1].name == "Report"
-    assert CALLS == ["Oslo"]
+    assert CITIES_ASKED == ["Oslo"]
     assert {request.constraint for request in engine.requests} == {None}
     with pytest.raises(HermesUnmetDemandError, match="It rains"):
         way(agent)

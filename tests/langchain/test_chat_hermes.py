@@ -14,23 +14,10 @@ from langchain_core.utils.json import parse_partial_json
 
 from langchain_hermes import ChatHermes, HermesTimeoutError
 from tests.support.scripted_engine import ScriptedEngine
-
-
-def get_weather(city: str) -> str:
-    """Say how the weather is.
-
-    Args:
-        city: Where.
-    """
-    return f"{city}: rain"
-
-
-def call_block(city):
-    return "<tool_call>\n{'arguments': {'city': '%s'}, 'name': 'get_weather'}\n</tool_call>" % city  # noqa: UP031
-
+from tests.support.weather import get_weather, weather_calls
 
 PLAIN = "Good evening, wörld 😀."
-TWO_CALLS = f"Let me see.\n{call_block('Oslo')}\n{call_block('Rome')}"
+TWO_CALLS = f"Let me see.\n{weather_calls('Oslo', 'Rome')}"
 PATHS = {}
 
 
@@ -96,13 +83,13 @@ def without_ids(additional_kwargs):
         (PLAIN, {}),
         ("", {}),
         (TWO_CALLS, {}),
-        (call_block("Oslo"), {}),
-        (call_block("Oslo"), {"max_tokens": 25}),
+        (weather_calls("Oslo"), {}),
+        (weather_calls("Oslo"), {"max_tokens": 25}),
         (TWO_CALLS, {"max_tokens": 55}),
         (PLAIN, {"stop": ["wörld"]}),
         (PLAIN, {"logprobs": True, "top_logprobs": 2}),
-        ("<scratch_pad>\nLet me think.\n</scratch_pad>\n" + call_block("Oslo"), {"dialect": "scratch_pad"}),
-        ("<think>Hm.</think>" + call_block("Oslo"), {"max_tokens": 33}),
+        ("<scratch_pad>\nLet me think.\n</scratch_pad>\n" + weather_calls("Oslo"), {"dialect": "scratch_pad"}),
+        ("<think>Hm.</think>" + weather_calls("Oslo"), {"max_tokens": 33}),
     ],
 )
 def test_all_paths_give_the_same_message(scripted, reply, options, output_version):
@@ -125,7 +112,7 @@ def test_two_calls_have_ids_of_their_own_and_no_markup_stays(scripted):
 
 @pytest.mark.parametrize("output_version", ["v0", "v1"])
 def test_without_tools_an_answer_is_text_to_the_last_character(scripted, output_version):
-    talk = f"  Use the <tool_call> tag:\n\n{call_block('Oslo')}\nThen <think> again.\n"
+    talk = f"  Use the <tool_call> tag:\n\n{weather_calls('Oslo')}\nThen <think> again.\n"
     llm, _ = scripted(lambda _: talk, output_version=output_version)
     for run in PATHS.values():
         message = run(llm, "Explain the format")
@@ -150,7 +137,7 @@ def test_event_protocol_gives_text_and_parallel_calls(scripted, output_version):
 
 @pytest.mark.parametrize("max_tokens", [*range(6, 24, 3), 25, 26])
 def test_a_call_cut_anywhere_is_a_call_on_no_path(scripted, max_tokens):
-    llm, engine = scripted(lambda prompt: call_block("Oslo"), max_tokens=max_tokens)
+    llm, engine = scripted(lambda prompt: weather_calls("Oslo"), max_tokens=max_tokens)
     bound = llm.bind_tools([get_weather])
     messages = [streamed(bound, "x"), invoked(bound, "x"), bound.stream_events("x", version="v3").output]
     for message in messages:
@@ -160,7 +147,7 @@ def test_a_call_cut_anywhere_is_a_call_on_no_path(scripted, max_tokens):
 
 
 def test_an_invalid_call_says_why_and_has_an_id(scripted):
-    llm, _ = scripted([call_block("Oslo")], max_tokens=25)
+    llm, _ = scripted([weather_calls("Oslo")], max_tokens=25)
     message = llm.bind_tools([get_weather]).invoke("x")
     (invalid,) = message.invalid_tool_calls
     assert invalid["error"].startswith("truncated: ")
@@ -249,7 +236,7 @@ def test_counts_in_several_places_are_summed_once(scripted):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_path_warns_once_of_a_cut_call_and_no_parser_takes_it_for_one(path, scripted, caplog):
-    llm, _ = scripted(lambda prompt: call_block("Oslo"), max_tokens=25)
+    llm, _ = scripted(lambda prompt: weather_calls("Oslo"), max_tokens=25)
     message = PATHS[path](llm.bind_tools([get_weather]), "Oslo?")
     (warning,) = [record.getMessage() for record in caplog.records if record.name.startswith("hermes_runtime")]
     assert "the call of 'get_weather' was cut off after 25 tokens by max_tokens; raise max_tokens" in warning
@@ -299,7 +286,7 @@ def test_streaming_can_be_off_for_tools_alone_and_on_for_invoke(scripted):
 
 @pytest.mark.parametrize("output_version", ["v0", "v1"])
 def test_the_event_protocol_tells_arguments_while_they_are_written(scripted, output_version):
-    llm, _ = scripted([call_block("a long name of a city")], output_version=output_version)
+    llm, _ = scripted([weather_calls("a long name of a city")], output_version=output_version)
     events = list(llm.bind_tools([get_weather]).stream_events("x", version="v3"))
     pieces = [event["delta"]["args"] for event in events if event.get("delta", {}).get("type") == "tool-call-delta"]
     assert len(pieces) > 3
@@ -311,7 +298,7 @@ def test_arguments_that_stand_before_an_uncertain_name_come_whole(scripted):
         """Say how the tide is."""
         return port
 
-    llm, _ = scripted([call_block("Oslo")])
+    llm, _ = scripted([weather_calls("Oslo")])
     bound = llm.bind_tools([get_weather, get_tide])
     shown = [part["args"] for chunk in bound.stream("x") for part in chunk.tool_call_chunks]
     assert shown == ['{"city": "Oslo"}']

@@ -7,16 +7,9 @@ import re
 import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
 
+from tests.support.weather import call_block, get_weather
+
 deepagents = pytest.importorskip("deepagents")
-
-
-def get_weather(city: str) -> str:
-    """Say how the weather is."""
-    return f"rain in {city}"
-
-
-def call_block(name, **arguments):
-    return f"<tool_call>\n{{'arguments': {arguments!r}, 'name': {name!r}}}\n</tool_call>"
 
 
 def reply(prompt):

@@ -13,14 +13,10 @@ import langchain_hermes._options
 import langchain_hermes.chat_models
 from tests.support.loop_watch import watch_turns
 from tests.support.scripted_engine import PATIENCE
+from tests.support.weather import call_block, get_weather
 
-CALL = "<tool_call>\n{'arguments': {'city': 'Oslo'}, 'name': 'get_weather'}\n</tool_call>"
+CALL = call_block(city="Oslo")
 MADE = {"to_runtime_messages", "tool_specs", "check_tools", "render_prompt", "submit"}
-
-
-def get_weather(city: str) -> str:
-    """Say how the weather is."""
-    return f"rain in {city}"
 
 
 def reply(prompt):

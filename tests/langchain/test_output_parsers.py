@@ -27,12 +27,7 @@ from langchain_hermes import (
     HermesSchemaError,
     HermesToolsOutputParser,
 )
-
-
-def get_weather(city: str) -> str:
-    """Say how the weather is."""
-    return f"{city}: rain"
-
+from tests.support.weather import get_weather
 
 IVORY_COAST = "Côte d'Ivoire"
 CALL = "<tool_call>\n{'name': 'get_weather', 'arguments': {'city': %r}}\n</tool_call>"

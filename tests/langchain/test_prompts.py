@@ -14,11 +14,7 @@ from pydantic import BaseModel
 
 from hermes_runtime import DIALECTS
 from langchain_hermes import HermesInvalidRequestError, HermesPrompt, HermesToolsOutputParser
-
-
-def get_weather(city: str) -> str:
-    """Say how the weather is."""
-    return f"{city}: rain"
+from tests.support.weather import call_block, get_weather
 
 
 class Report(BaseModel):
@@ -92,7 +88,7 @@ def chain_over(model):
     return HermesPrompt(tools=[get_weather]) | model | HermesToolsOutputParser(tools=[get_weather])
 
 
-REPLIES = ["<tool_call>\n{'arguments': {'city': 'Oslo'}, 'name': 'get_weather'}\n</tool_call>", "Rain in Oslo."]
+REPLIES = [call_block(city="Oslo"), "Rain in Oslo."]
 
 
 @pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
@@ -106,5 +102,5 @@ def test_an_agent_runs_over_a_model_that_knows_nothing_of_tools(model):
     agent = create_react_agent(lambda state, runtime: chain, [get_weather])
     messages = agent.invoke({"messages": [HumanMessage("Oslo?")]})["messages"]
     assert [message.type for message in messages] == ["human", "ai", "tool", "ai"]
-    assert messages[2].text == "Oslo: rain"
+    assert messages[2].text == "rain in Oslo"
     assert messages[3].text == "Rain in Oslo."

@@ -16,9 +16,9 @@ from pydantic import BaseModel
 
 from hermes_runtime.errors import HermesError
 from langchain_hermes import ChatHermes
-from tests.langchain.test_agents import WAYS, by_invoke, by_stream
+from tests.langchain.agent_ways import WAYS, by_invoke, by_stream
+from tests.support.weather import WEATHER, get_weather
 
-WEATHER = {"Bergen": "9 degrees and light rain", "Ostend": "17 degrees and windy"}
 pytestmark = pytest.mark.filterwarnings("ignore:The v3 streaming protocol")
 ONE, TWO = "What is the weather in Bergen?", "What is the weather in Bergen and Ostend?"
 
@@ -29,17 +29,12 @@ def llm():
 
 
 @pytest.fixture
-def calls():
-    return []
+def calls(cities_asked):
+    return cities_asked
 
 
 @pytest.fixture
-def agent(llm, calls):
-    def get_weather(city: str) -> str:
-        """Get the weather in a city."""
-        calls.append(city)
-        return WEATHER.get(city, "no data")
-
+def agent(llm):
     return create_agent(llm, [get_weather])
 
 
@@ -87,10 +82,6 @@ def test_twenty_agents_on_one_engine_do_not_disturb_each_other(agent, calls):
 
 
 def test_arguments_of_a_forced_call_flow_while_the_model_writes_them(llm):
-    def get_weather(city: str) -> str:
-        """Get the weather in a city."""
-        return city
-
     bound = llm.bind_tools([get_weather], tool_choice="get_weather")
     pieces = [part["args"] for chunk in bound.stream(ONE) for part in chunk.tool_call_chunks]
     assert len(pieces) > 2
@@ -99,10 +90,6 @@ def test_arguments_of_a_forced_call_flow_while_the_model_writes_them(llm):
 
 @pytest.mark.parametrize("max_tokens", [3, 9, 14, 17])
 def test_a_cut_is_the_same_on_every_path(llm, max_tokens):
-    def get_weather(city: str) -> str:
-        """Get the weather in a city."""
-        return city
-
     bound = llm.bind_tools([get_weather], tool_choice="any")
     whole = bound.invoke(ONE, max_tokens=max_tokens)
     streamed = message_chunk_to_message(reduce(add, bound.stream(ONE, max_tokens=max_tokens)))
@@ -126,10 +113,6 @@ def test_a_conversation_goes_on_with_a_tool_that_is_gone(agent, calls):
 
 @pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
 def test_the_prebuilt_agent_and_a_final_object(llm):
-    def get_weather(city: str) -> str:
-        """Get the weather in a city."""
-        return WEATHER.get(city, "no data")
-
     messages = create_react_agent(llm, [get_weather]).invoke({"messages": [HumanMessage(ONE)]})["messages"]
     assert [message.type for message in messages] == ["human", "ai", "tool", "ai"]
 

@@ -12,13 +12,9 @@ from pydantic import BaseModel
 
 import llama_index_hermes.base
 from tests.support.loop_watch import watch_turns
+from tests.support.weather import call_block, get_weather
 
-CALL = "<tool_call>\n{'arguments': {'city': 'Oslo'}, 'name': 'get_weather'}\n</tool_call>"
-
-
-def get_weather(city: str) -> str:
-    """Say how the weather is."""
-    return f"rain in {city}"
+CALL = call_block(city="Oslo")
 
 
 class Place(BaseModel):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import date
-from typing import Generic, TypeVar
 
 import pytest
 from llama_index.core.instrumentation import get_dispatcher
@@ -19,8 +18,8 @@ from pydantic import BaseModel, RootModel
 
 from hermes_runtime.errors import HermesError, SchemaError
 from llama_index_hermes import StructuredOutputError
+from tests.llama_index.models import Box, Folder
 
-Item = TypeVar("Item")
 PROMPT = PromptTemplate("Tell me of {place}.")
 
 
@@ -37,15 +36,6 @@ class Port(BaseModel):
 
     name: str
     boats: list[Boat]
-
-
-class Folder(BaseModel):
-    name: str
-    folders: list[Folder] = []
-
-
-class Box(BaseModel, Generic[Item]):
-    item: Item
 
 
 PORT = Port(name='Le "Vieux" Port', boats=[Boat(name="Ava", built="1931-04-01", crew=["Jo", "Zoë"])])

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from llama_index_hermes import HermesLLM
 from tests.llama_index.endpoints import CHAT
 from tests.support.places import DOCS
+from tests.support.weather import get_weather
 
 PAGE = (DOCS / "llama_index.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -32,11 +33,6 @@ PRINTED = [
 class Person(BaseModel):
     name: str
     age: int
-
-
-def get_weather(city: str) -> str:
-    """Get the weather in a city."""
-    return f"21 degrees in {city}"
 
 
 def add(a: int, b: int) -> int:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
-
 import pytest
 from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.tools import FunctionTool, ToolMetadata
-from pydantic import BaseModel
 
 from hermes_runtime.errors import InvalidRequestError, ToolChoiceError
 from hermes_runtime.messages import ToolChoice, ToolSpec
 from llama_index_hermes._tools import plain_tool_choice, resolve_tool_choice, tool_specs
-from tests.llama_index.test_structured import Folder
+from tests.llama_index.models import Box, Folder
 from tests.support.grammar_oracle import accepts
 
-Item = TypeVar("Item")
 SPECS = (ToolSpec("add"), ToolSpec("look"))
-
-
-class Box(BaseModel, Generic[Item]):
-    item: Item
 
 
 def add(a: int, b: int = 0) -> int:

@@ -21,13 +21,12 @@ from hermes_runtime.grammar import build_grammar
 from hermes_runtime.grammar.gbnf_schema import MAX_REPEATED
 from hermes_runtime.messages import ToolSpec
 from hermes_runtime.parser import parse_completion
-from tests.runtime.grammar.test_grammar import NAMES, OPENINGS
-from tests.runtime.grammar.test_schema_rule import EMITTED, ORACLE_SCHEMAS, ORACLE_VALUES
-from tests.runtime.grammar.test_tool_schemas import ROWS
 from tests.support import grammar_oracle
 from tests.support.gbnf_oracle import Gbnf, accepts
 from tests.support.grammar_oracle import END, TOKENIZER, dumps
 from tests.support.hostile_schemas import HOSTILE
+from tests.support.schema_rows import EMITTED, ORACLE_SCHEMAS, ORACLE_VALUES, ROWS
+from tests.support.strategies import NAMES, OPENINGS
 from tests.support.toolsets import problems_of, random_tools, read_calls
 from tests.support.turn_grammar import (
     CITY,

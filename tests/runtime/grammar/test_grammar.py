@@ -15,6 +15,7 @@ from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec
 from hermes_runtime.parser import parse_completion
 from tests.support.grammar_oracle import accepts, allows, matches
+from tests.support.strategies import NAMES, OPENINGS
 from tests.support.turn_grammar import (
     CITY,
     DAYS,
@@ -63,16 +64,6 @@ def test_auto_is_text_and_then_calls(text, accepted):
 def test_without_calls_the_tag_cannot_be_written(tools):
     for text, accepted in [("", True), ("Any text <tool> call", True), ("<tool_call>", False), (WEATHER_CALL, False)]:
         assert accepts(text, tools, tool_choice="none") is accepted
-
-
-GAPS = st.text(" \t", max_size=3)
-OPENINGS = st.builds(
-    "<{}{}{}{}".format,
-    GAPS,
-    st.sampled_from(["tool_call", "Tool_Call", "TOOL_CALLS", "tool_call\u017f", "tool-call", "tool_callss"]),
-    st.one_of(GAPS, st.text(" \n\r\x1c\u3000", max_size=5)),
-    st.sampled_from([">", "{", "[", "", "x"]),
-)
 
 
 @settings(max_examples=150, deadline=None)
@@ -137,9 +128,6 @@ def test_contradictory_or_unusable_options_are_refused(options, error, names):
 
 
 # --- names and keys
-
-
-NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip)
 
 
 @settings(max_examples=60, deadline=None)

@@ -12,11 +12,10 @@ from hermes_runtime.engines.local.decoding.constraint import ConstraintCompiler
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec
 from tests.support.grammar_oracle import dumps, matches
-from tests.support.places import DATA
+from tests.support.schema_rows import ROWS
 from tests.support.small_model import COLUMNS
 from tests.support.toolsets import read_calls, write_turn
 
-ROWS = [json.loads(line) for line in (DATA / "tool_schemas.jsonl").read_text("utf-8").splitlines()]
 NOT_ENFORCED = {"schedule": "uniqueItems"}
 
 

@@ -13,19 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_runtime.literals import MAX_NESTING, LiteralError, LiteralScanner, parse_value, scan_value
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=12,
-)
-# Text that often comes close to a literal.
-NEAR_LITERALS = st.lists(
-    st.sampled_from(
-        [*"{}[](),:'\"\\ \n-+.eux19", "true", "None", "NaN", '"a"', "'b'", "\\u00e9", "\\ud83d", "\\d", "🚢"]
-    ),
-    max_size=30,
-).map("".join)
+from tests.support.strategies import NEAR_LITERALS, VALUES
 
 
 def scan_in_pieces(text: str, cuts: list[int]) -> tuple[str, Any]:

@@ -18,7 +18,7 @@ from hermes_runtime.parser import (
     ToolCallDelta,
     ToolCallEvent,
 )
-from tests.runtime.literals.test_scanner import NEAR_LITERALS, VALUES
+from tests.support.strategies import NEAR_LITERALS, VALUES
 
 ARGUMENTS = st.dictionaries(st.text(max_size=8), VALUES, max_size=4)
 WRITERS = st.sampled_from([json.dumps, lambda value: json.dumps(value, ensure_ascii=False), repr])

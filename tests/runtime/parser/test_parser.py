@@ -27,6 +27,7 @@ from hermes_runtime.parser import (
     parse_completion,
 )
 from hermes_runtime.prompt import turns
+from tests.support.strategies import CALL, COMPLETIONS, EXPLAINED, OBJECT
 
 TIDE: dict[str, Any] = {
     "name": "get_tide",
@@ -38,8 +39,6 @@ NOTE: dict[str, Any] = {
     "parameters": {"type": "object", "properties": {"body": {"type": "string"}, "path": {"type": "string"}}},
 }
 TOOLS = [TIDE, PORTS, NOTE]
-OBJECT = '{"name": "get_tide", "arguments": {"port": "Brest"}}'
-CALL = f"<tool_call>\n{OBJECT}\n</tool_call>"
 BREST = ("get_tide", {"port": "Brest"})
 
 
@@ -129,55 +128,8 @@ def test_a_closed_parser_refuses_text_and_closes_twice() -> None:
         parser.feed("x")
 
 
-FRAGMENTS = [
-    *("<tool_call>", "</tool_call>", "<tool_call", "</tool_calls>", "< tool_call >", "<tool_call>\n", "<", ">", "</"),
-    *(
-        "<think>",
-        "</think>",
-        "<scratch_pad>",
-        "</scratch_pad>",
-        "<tool_response>",
-        "</s>",
-        "<|im_end|>",
-        "<|im_start|>",
-    ),
-    *("assistant", "<tool>", "</tool>", "<json>\n", "<function=get_tide>", "</function>", '<function name="get_tide">'),
-    *(
-        "<function><name>get_tide</name><arguments>",
-        "</arguments>",
-        "```",
-        "```json\n",
-        "```xml\n",
-        "`",
-        "\n",
-        " ",
-        "\t",
-    ),
-    *(
-        OBJECT,
-        "{'arguments': {'port': 'x'}, 'name': 'get_tide'}",
-        '{"name": "list_ports"}',
-        '{"port": "Brest"}',
-        '{"a": ',
-    ),
-    *(
-        '{"name": "zz", ',
-        '"name":',
-        '"arguments":',
-        "}}\n</tool_call>",
-        *"{}[](),:'\"\\;/",
-        "\\\\",
-        "\\d",
-        "\\n",
-        "\\u00e9",
-    ),
-    *("\\ud83d", "\\udea2", "12", "None", "true", "NaN", "hello", "world. ", "é🚢"),
-]
-TEXTS = st.lists(st.sampled_from(FRAGMENTS), max_size=24).map("".join)
-
-
 @settings(max_examples=300)
-@given(TEXTS, st.lists(st.integers(0, 300), max_size=5), st.booleans(), st.sampled_from(["stop", "length"]))
+@given(COMPLETIONS, st.lists(st.integers(0, 300), max_size=5), st.booleans(), st.sampled_from(["stop", "length"]))
 def test_pieces_give_the_same_events_as_the_whole(text: str, cuts: list[int], bound: bool, finish_reason: str) -> None:
     tools = TOOLS if bound else []
     whole = summary(stream([text], tools, finish_reason))
@@ -187,7 +139,7 @@ def test_pieces_give_the_same_events_as_the_whole(text: str, cuts: list[int], bo
     assert summary(stream(pieces, tools, finish_reason)) == whole
 
 
-@given(st.text() | TEXTS, st.booleans(), st.sampled_from(["length", "cancelled"]))
+@given(st.text() | COMPLETIONS, st.booleans(), st.sampled_from(["length", "cancelled"]))
 def test_no_text_raises_and_a_cut_one_never_ends_in_a_tag_or_half_of_one(
     text: str, bound: bool, finish_reason: str
 ) -> None:
@@ -200,7 +152,7 @@ def test_no_text_raises_and_a_cut_one_never_ends_in_a_tag_or_half_of_one(
 
 ARGUMENTS = st.dictionaries(
     st.text(),
-    st.text() | TEXTS | st.integers() | st.booleans() | st.none() | st.lists(st.text(), max_size=3),
+    st.text() | COMPLETIONS | st.integers() | st.booleans() | st.none() | st.lists(st.text(), max_size=3),
     max_size=4,
 )
 
@@ -332,8 +284,6 @@ def test_an_empty_block_is_nothing() -> None:
 
 
 # Tags that are spoken of.
-
-EXPLAINED = "Use the <tool_call> tag, then write JSON. Close it afterwards."
 
 
 @pytest.mark.parametrize("tools", [[], TOOLS], ids=["no tools", "tools"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hermes_runtime.parser import Event, ReasoningDelta, TextDelta
 from hermes_runtime.parser.markup import TAG, opens_reasoning
 from hermes_runtime.parser.plain_text import TextReader
-from tests.runtime.parser.test_parser import CALL, EXPLAINED, TEXTS
+from tests.support.strategies import CALL, COMPLETIONS, EXPLAINED
 
 OPENERS = st.sampled_from(["", " ", "\n", "<think>", "<think>\n", "\n<scratch_pad>\n", "<thi", "< think >"])
 
@@ -44,7 +44,7 @@ def test_without_tools_nothing_is_markup(text: str) -> None:
 
 
 @settings(max_examples=300)
-@given(OPENERS, st.text() | TEXTS, st.lists(st.integers(0, 300), max_size=5), st.sampled_from(["stop", "length"]))
+@given(OPENERS, st.text() | COMPLETIONS, st.lists(st.integers(0, 300), max_size=5), st.sampled_from(["stop", "length"]))
 def test_every_character_is_kept_in_whatever_pieces_it_arrives(
     opener: str, rest: str, cuts: list[int], finish_reason: str
 ) -> None:

@@ -12,33 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.engines.local.batch.limits import EngineLimits, affordable_tokens
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.errors import DeviceMemoryError, EngineError, GenerationTimeoutError
-from hermes_runtime.grammar import build_grammar
-from hermes_runtime.options.generation import SamplingParams
+from tests.support.local_requests import CALLS, PROMPT, REQUESTS, WARM, ids_of, request
 from tests.support.mistral import IM_END
 from tests.support.small_model import small_checkpoint
-
-GREEDY, WARM = SamplingParams(temperature=0.0), SamplingParams(temperature=1.0)
-TOOLS = [
-    {
-        "name": name,
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "city": {"type": "string", "enum": ["Brest", "Lorient", "Roscoff"]},
-                "days": {"type": "integer", "minimum": 1, "maximum": 9},
-            },
-            "required": ["city", "days"],
-        },
-    }
-    for name in ("get_weather", "get_tide")
-]
-CALLS = build_grammar(TOOLS, tool_choice="any", max_calls=2).lark
-PROMPT = (1, 1838, 13, 5365, 736)
 
 
 @pytest.fixture(scope="module")
@@ -56,28 +36,8 @@ def engine(mistral_tokenizer):
     engine.close()
 
 
-def request(prompt=PROMPT, **options):
-    return GenerationRequest(tuple(prompt), **({"sampling": GREEDY, "max_tokens": 12} | options))
-
-
-def ids_of(deltas):
-    return tuple(token_id for delta in deltas for token_id in delta.ids)
-
-
 def run(engine, prompt=PROMPT, **options):
     return list(engine.submit(request(prompt, **options)))
-
-
-# Few distinct ids, so that prompts share prefixes and repeat themselves.
-PROMPTS = st.lists(st.integers(500, 505), min_size=1, max_size=60).map(lambda ids: (1, *ids))
-REQUESTS = st.builds(
-    request,
-    PROMPTS,
-    constraint=st.sampled_from([None, CALLS]),
-    max_tokens=st.integers(1, 40),
-    sampling=st.sampled_from([GREEDY, WARM, SamplingParams(temperature=0.8, top_k=20, repetition_penalty=1.2)]),
-    seed=st.integers(0, 3),
-)
 
 
 @settings(max_examples=25)

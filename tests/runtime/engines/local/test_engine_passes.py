@@ -18,6 +18,7 @@ from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.errors import DeviceMemoryError, EngineError, InvalidRequestError
 from hermes_runtime.options.generation import SamplingParams
+from tests.support.local_requests import ids_of
 from tests.support.small_model import small_checkpoint
 
 SIZES = (
@@ -35,10 +36,6 @@ PROMPTS = [(1, 600, 601), (1, *range(610, 640)), (1, 650)]
 
 def request(prompt, tokens=10):
     return GenerationRequest(tuple(prompt), SamplingParams(temperature=0.0), max_tokens=tokens)
-
-
-def ids_of(generation):
-    return [token for delta in generation for token in delta.ids]
 
 
 @contextmanager

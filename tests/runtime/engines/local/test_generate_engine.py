@@ -20,12 +20,9 @@ from hermes_runtime.errors import (
     InvalidRequestError,
 )
 from hermes_runtime.options.generation import SamplingParams
+from tests.support.local_requests import GREEDY, PROMPT, WARM, ids_of
 from tests.support.mistral import IM_END
 from tests.support.small_model import small_checkpoint
-
-PROMPT = (1, 1838, 13, 5365, 736)
-GREEDY = SamplingParams(temperature=0.0)
-WARM = SamplingParams(temperature=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +34,6 @@ def engine(mistral_tokenizer):
 
 def request(**options):
     return GenerationRequest(PROMPT, **({"sampling": GREEDY, "max_tokens": 12} | options))
-
-
-def ids_of(deltas):
-    return tuple(token_id for delta in deltas for token_id in delta.ids)
 
 
 def text_of(deltas):

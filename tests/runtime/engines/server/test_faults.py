@@ -24,8 +24,8 @@ from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec, User
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.turn import Turn, TurnRequest
-from tests.runtime.engines.server.test_engine import doctor_on
 from tests.support.faulty_server import FaultyServer, event
+from tests.support.server_turns import doctor_on
 
 HELLO, WORLD = "Hello", " world."
 TOOL = ToolSpec("f", "", {"type": "object", "properties": {"n": {"type": "integer", "minimum": 5}}, "required": ["n"]})

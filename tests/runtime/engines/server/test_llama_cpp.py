@@ -25,10 +25,10 @@ from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import Assistant, System, ToolResult, User
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.turn import TurnRequest, render
-from tests.runtime.engines.server.test_engine import ASK, INJECTION, REQUESTS, WEATHER, finish, spelled
 from tests.support.dense_tiny import dense_tensors
 from tests.support.places import ROOT
 from tests.support.real_server import serve
+from tests.support.server_turns import ASK, INJECTION, REQUESTS, WEATHER, finish, spelled
 
 PLACE = os.environ.get("LLAMA_CPP")
 PYTHON, LLAMA_SERVER = (Path(PLACE or "", "bin", name).absolute() for name in ("python", "llama-server"))

@@ -27,10 +27,11 @@ from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.turn import TurnRequest, render
 from langchain_hermes import ChatHermes
 from llama_index_hermes import HermesLLM
-from tests.langchain.test_standard_integration import TestChatHermes as ByLangChain
 from tests.llama_index_contract.hermes import HermesContract
-from tests.runtime.engines.server.test_engine import ASK, REQUESTS, finish, spelled
 from tests.support.real_server import serve
+from tests.support.server_turns import ASK, REQUESTS, finish, spelled
+from tests.support.standard_suite import IntegrationSuite
+from tests.support.weather import get_weather
 
 pytestmark = pytest.mark.timeout(1200)
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
@@ -171,24 +172,17 @@ def test_a_grammar_that_is_none_is_refused_and_the_next_request_works(engine):
     assert list(engine.submit(GenerationRequest((1, 5, 6), max_tokens=4)))
 
 
-async def test_agents_of_both_frameworks_call_their_tool(where):
+async def test_agents_of_both_frameworks_call_their_tool(where, cities_asked):
     from langchain.agents import create_agent
     from llama_index.core.agent.workflow import FunctionAgent
-
-    asked = []
-
-    def get_weather(city: str) -> str:
-        """Get the weather in a city."""
-        asked.append(city)
-        return "9 degrees and light rain"
 
     options = {"temperature": 0, "max_tokens": 200, **where}
     agent = create_agent(ChatHermes(**options), [get_weather])
     answer = await agent.ainvoke({"messages": [("user", "What is the weather in Bergen?")]})
     assert "9 degrees" in answer["messages"][-1].text
     answer = await FunctionAgent(llm=HermesLLM(**options), tools=[get_weather]).run("What is the weather in Ostend?")
-    assert "9 degrees" in str(answer)
-    assert asked == ["Bergen", "Ostend"]
+    assert "17 degrees" in str(answer)
+    assert cities_asked == ["Bergen", "Ostend"]
 
 
 class _Placed:
@@ -199,7 +193,7 @@ class _Placed:
         request.cls.where = where
 
 
-class TestLangChain(_Placed, ByLangChain):
+class TestLangChain(_Placed, IntegrationSuite):
     @property
     def chat_model_params(self):
         return {"repetition_penalty": 1.1, "max_tokens": 300, **self.where}
@@ -219,6 +213,3 @@ class TestLlamaIndex(_Placed, HermesContract):
 
     def llm(self, **options):
         return super().llm(**{**self.where, **options})
-
-
-del ByLangChain

@@ -24,7 +24,7 @@ from hermes_runtime.engines.local.cache.slots import SlotCache, SlotRow
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.options.generation import SamplingParams
-from tests.runtime.engines.local.test_engine import REQUESTS, ids_of
+from tests.support.local_requests import REQUESTS, ids_of
 from tests.support.small_model import small_checkpoint, small_model
 
 DRAFT = 5
