@@ -169,7 +169,7 @@ def _compile_time(contender: Any, tools: list[ToolSpec]) -> float | None:
 def call_text(row: dict[str, Any], dialect: str) -> str:
     """A typical call, as the grammar writes it."""
     keys = [("arguments", row["example"]), ("name", row["name"])]
-    ordered = keys if DIALECTS[dialect].arguments_first else keys[::-1]
+    ordered = keys if DIALECTS[dialect].shape.arguments_first else keys[::-1]
     return f"<tool_call>\n{json.dumps(dict(ordered), ensure_ascii=False)}\n</tool_call>"
 
 

@@ -14,7 +14,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-_TAG = re.compile(r"</?(?i:tool_calls?|tool_response|tools|schema|think(?:ing)?|scratch_?pad)>")
+from hermes_runtime.tags import REASONING, SCHEMA, TOOL_RESPONSE, TOOLS, call_words
+
+_WORDS = "|".join([call_words(), TOOL_RESPONSE.name, TOOLS.name, SCHEMA.name, *REASONING])
+_TAG = re.compile(rf"</?(?i:{_WORDS})>")
 _NAMEABLE = re.compile(r"<[^<>\s|]+>")
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 

@@ -36,7 +36,7 @@ def profile_of(engine_options: Mapping[str, Any], *, constrained: bool, dialect:
         image_outputs=False,
         audio_outputs=False,
         video_outputs=False,
-        reasoning_output=resolve_dialect(dialect).scratch_pad,
+        reasoning_output=resolve_dialect(dialect).reasoning is not None,
         tool_calling=True,
         tool_choice=keeps,
         tool_call_streaming=True,

@@ -23,6 +23,7 @@ from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.messages import coerce_tools
 from hermes_runtime.prompt import turns
 from hermes_runtime.prompt.conversation import coerce_messages
+from hermes_runtime.tags import TURN_END, TURN_START
 from langchain_hermes._errors import langchain_errors, made
 from langchain_hermes._messages import to_runtime_messages
 from langchain_hermes._tools import response_schema, to_openai_tools
@@ -42,8 +43,8 @@ class HermesPromptValue(PromptValue):
 
     def to_string(self) -> str:
         """Return ChatML up to and including the header of the answer; a tokenizer adds the BOS token."""
-        said = "".join(f"<|im_start|>{_role(message)}\n{message.text}<|im_end|>\n" for message in self.messages)
-        return f"{said}<|im_start|>assistant\n"
+        said = "".join(f"{TURN_START}{_role(message)}\n{message.text}{TURN_END}\n" for message in self.messages)
+        return f"{said}{TURN_START}assistant\n"
 
 
 class HermesPrompt(RunnableSerializable[LanguageModelInput, HermesPromptValue]):

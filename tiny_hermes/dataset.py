@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hermes_runtime.messages import Assistant, Message
-from hermes_runtime.prompt import TURN_END, TURN_START, Prompt, build_prompt
+from hermes_runtime.prompt import Prompt, build_prompt
+from hermes_runtime.tags import TURN_END, TURN_START
 from tiny_hermes.conversations import Conversation
 from tiny_hermes.tokenizer import CALL_START, NAME_STARTS, TOOL_START
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from hermes_runtime.dialects import DIALECTS
+from hermes_runtime.dialects.hermes2pro import CARD
 from hermes_runtime.messages import Assistant, User
 from tiny_hermes.conversations import Conversation, conversations
 
@@ -37,9 +37,8 @@ _LITTLE_WORDS = (
 
 def fixed_phrases() -> list[str]:
     """Return the texts that become one added, non-special token each."""
-    card = DIALECTS["card"]
-    preamble = re.findall(r"[^.]+?(?:\. |: <tools> )", card.before_tools)
-    ending = re.split(r"(?<=make: )|(?<=follows:\n)", card.after_tools)
+    preamble = re.findall(r"[^.]+?(?:\. |: <tools> )", CARD.before_tools)
+    ending = re.split(r"(?<=make: )|(?<=follows:\n)", CARD.after_tools)
     python = [
         *(TOOL_START, "', 'description': '", "', 'parameters': {'properties': {"),
         *("', 'parameters': {'type': 'object', 'properties': {", "\", 'parameters': {'properties': {", "'required': ["),
@@ -68,7 +67,7 @@ def fixed_phrases() -> list[str]:
     calls = [CALL_START, "\n</tool_call>", "{'arguments': {", '{"arguments": {', *NAME_STARTS]
     results = ['<tool_response>\n{"name": "', '", "content": ', "}\n</tool_response>\n"]
     json_mode = [
-        *card.schema_prompt({"?": 0}).split('{"?": 0}'),
+        *CARD.schema_prompt({"?": 0}).split('{"?": 0}'),
         *(
             '{"properties": {"',
             '"properties": {"',
@@ -97,7 +96,7 @@ def fixed_phrases() -> list[str]:
 
 def _texts(conversation: Conversation) -> Iterator[str]:
     if conversation.tools:
-        yield DIALECTS["card"].tools_prompt(conversation.tools)
+        yield CARD.tools_prompt(conversation.tools)
     if conversation.schema:
         yield json.dumps(conversation.schema)
     for index, message in enumerate(conversation.messages):

@@ -9,6 +9,7 @@ from typing import Any
 from hermes_runtime.literals.scanner import LiteralError, LiteralScanner, parse_value
 from hermes_runtime.parser.markup import REASONING_CLOSE, REASONING_OPEN
 from hermes_runtime.schema.validation import check_schema, value_problems
+from hermes_runtime.tags import PADDING, TURN_END
 
 _OPENER = re.compile(r"[{\[]")
 
@@ -59,7 +60,7 @@ def _without_frame(text: str) -> str:
     """Take off the reasoning before the answer and the padding after it."""
     end = len(text)
     while end:
-        tail = next((marker for marker in ("<|im_end|>", "</s>") if text.endswith(marker, 0, end)), text[end - 1])
+        tail = next((marker for marker in (TURN_END, PADDING) if text.endswith(marker, 0, end)), text[end - 1])
         if len(tail) == 1 and not tail.isspace():
             break
         end -= len(tail)

@@ -80,7 +80,7 @@ def build_grammar(
         json_object: The final answer is any JSON object.
         regex: The final answer as a whole matches this regular expression (Rust `regex` syntax: no look-around).
         choices: The final answer is one of these strings.
-        dialect: Fixes the key order of a call and whether a scratch pad may precede it.
+        dialect: Fixes how a call is written and whether reasoning may precede it.
         language: What the grammar is written in. GBNF enforces less of a schema, and no regular expression.
         tokens: Tokens of text, such as `<tool_call>`, that the engine samples only where the grammar names them.
 
@@ -125,7 +125,8 @@ def turn_grammar(
         has_text=has_text,
         calls=calls,
         most_calls=max_calls if parallel_tool_calls else 1,
-        may_reason=bool(calls) and dialect.scratch_pad and not has_text,
+        tag=dialect.shape.tag,
+        reasoning=dialect.reasoning if calls and not has_text else None,
         final=final if offer.choice.mode == "auto" or not offer.callable else None,
     )
     text, widened = (write_lark(form, tokens), {}) if language == "lark" else write_gbnf(form)
@@ -188,8 +189,8 @@ def _calls(tools: Sequence[ToolSpec], style: Dialect) -> tuple[CallForm, ...]:
     size, choice = sum(rule.size for rule in sharing), sum(rule.choice for rule in sharing)
     if size > MAX_SUBSCHEMAS:
         raise SchemaError(f"the tools are as large as {size} subschemas, more than {MAX_SUBSCHEMAS}; offer fewer tools")
-    arguments_first = style.arguments_first and (choice <= _MAX_CHOICE or len(sharing) == 1)
-    return tuple(CallForm(tuple(names), rule, arguments_first) for rule, names in sharing.items())
+    shape = style.shape if choice <= _MAX_CHOICE or len(sharing) == 1 else style.shape.name_first
+    return tuple(CallForm(tuple(names), rule, shape) for rule, names in sharing.items())
 
 
 def _check_name(name: str) -> None:

@@ -14,11 +14,10 @@ from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.grammar.gbnf_rules import Rules, any_of, literal, repeated
 from hermes_runtime.grammar.gbnf_schema import SchemaWriter
 from hermes_runtime.grammar.schema_rule import SchemaRule
-from hermes_runtime.grammar.turn_form import NEWLINE, OPEN, PAD_CLOSE, PAD_OPEN, CallForm, Choices, Pattern, TurnForm
+from hermes_runtime.grammar.turn_form import NEWLINE, CallForm, Choices, Pattern, TurnForm
+from hermes_runtime.tags import GAP, Tag
 
-_WORD = "tool_call"
-_BLANKS = 4  # between the bracket and the word of a tag, as the parser reads them
-# What may follow `<tool_call` in text: neither blanks, nor an `s`, nor a bracket, all of which could make it a tag.
+# What may follow `<tool_call` in text: no blank, no plural, no bracket and no value, all of which could make it a tag.
 _AFTER_WORD = r"[!-;=?-RT-Z\\\]^_`a-rt-z|}~]"
 
 
@@ -38,18 +37,18 @@ def write_gbnf(form: TurnForm) -> tuple[str, dict[SchemaRule, list[str]]]:
         rules.define("calls", "")
         further = form.most_calls - 1
         rules.define("call", " | ".join(_calls(form.calls, rules, notes)))
-        more = repeated(rules.named(f"{literal(NEWLINE + OPEN)} call"), 0, further) if further else ""
+        more = repeated(rules.named(f"{literal(NEWLINE + form.tag.opening)} call"), 0, further) if further else ""
         rules.define("calls", f"call {more}".strip())
     if form.has_text:
         starts.append("text")
-        _define_text(rules, "text", {OPEN: "calls"} if form.calls else {}, may_end=True)
+        _define_text(rules, "text", {form.tag.opening: "calls"} if form.calls else {}, form.call_tags, may_end=True)
     elif form.calls:
         pad = ""
-        if form.may_reason:
+        if form.reasoning is not None:
             rules.define("pad", "")
-            _define_text(rules, "pad", {PAD_CLOSE: ""}, may_end=False)
-            pad = f"( {literal(PAD_OPEN)} pad {literal(NEWLINE)} )? "
-        starts.append(f"{pad}{literal(OPEN)} calls")
+            _define_text(rules, "pad", {form.reasoning.closing: ""}, form.call_tags, may_end=False)
+            pad = f"( {literal(form.reasoning.opening)} pad {literal(NEWLINE)} )? "
+        starts.append(f"{pad}{literal(form.tag.opening)} calls")
     rules.define("root", " | ".join(starts))
     return rules.text(), notes
 
@@ -83,32 +82,35 @@ class _Place:
 
     Attributes:
         exact: The beginning of an exit's tag; empty where it can be none.
-        word: How many letters of `tool_call`, in any case; None where it can be no call's tag.
+        word: The beginning of the word in a call's tag, in lower case; None where it can be no call's tag.
         blanks: How many blanks, before the word.
     """
 
     exact: str
-    word: int | None
+    word: str | None
     blanks: int = 0
 
 
-def _define_text(rules: Rules, name: str, exits: Mapping[str, str], *, may_end: bool) -> None:
+def _define_text(rules: Rules, name: str, exits: Mapping[str, str], call_tags: Iterable[Tag], *, may_end: bool) -> None:
     """Add rules for text in which no opening tag can be written, but that an exit's tag ends.
 
     Args:
         rules: Where they go.
         name: Of the first of them.
         exits: Tags, and the rule that follows each.
+        call_tags: Those of which no opening tag can be written.
         may_end: The text may end without any of them.
     """
-    begun = {_Place("<", 0): f"{name}0"}
+    words = [tag.name.lower() for tag in call_tags]
+    assert not any(word != other and word.startswith(other) for word in words for other in words)
+    begun = {_Place("<", ""): f"{name}0"}
     pending = list(begun)
     tag = f"[<] {name}0"
     rules.define(name, f"[^<]* {f'( {tag} )?' if may_end else tag}")
     while pending:
         place = pending.pop()
         ways: dict[str, str] = {}
-        for char, following in _steps(place, exits):
+        for char, following in _steps(place, exits, words):
             if following.exact in exits:
                 way = exits[following.exact]
             else:
@@ -117,19 +119,21 @@ def _define_text(rules: Rules, name: str, exits: Mapping[str, str], *, may_end: 
                     pending.append(following)
                 way = begun[following]
             ways[way] = ways.get(way, "") + char
-        others = _AFTER_WORD if place.word == len(_WORD) else f"[^<{''.join(ways.values())}]"
+        others = _AFTER_WORD if place.word in words else f"[^<{''.join(ways.values())}]"
         written = [f"[{chars}] {way}".strip() for way, chars in ways.items()]
         rules.define(begun[place], " | ".join([*(['""'] * may_end), *written, tag, f"{others} {name}"]))
 
 
-def _steps(place: _Place, exits: Iterable[str]) -> Iterator[tuple[str, _Place]]:
+def _steps(place: _Place, exits: Iterable[str], words: Iterable[str]) -> Iterator[tuple[str, _Place]]:
     """Yield each character that goes on with a tag, and what has been written then."""
     following: dict[str, _Place] = {}
-    if place.word == 0 and place.blanks < _BLANKS:
-        following |= dict.fromkeys((" ", r"\t"), _Place("", 0, place.blanks + 1))
-    if place.word is not None and place.word < len(_WORD):
-        letter = _WORD[place.word]
-        following |= dict.fromkeys((letter, letter.upper()), _Place("", place.word + 1))
+    if place.word == "" and place.blanks < 2 * GAP:
+        following |= dict.fromkeys((" ", r"\t"), _Place("", "", place.blanks + 1))
+    if (begun := place.word) is not None:
+        for word in words:
+            if word != begun and word.startswith(begun):
+                letter = word[len(begun)]
+                following |= dict.fromkeys((letter, letter.upper()), _Place("", begun + letter))
     for tag in exits:
         if place.exact and tag.startswith(place.exact):
             char = tag[len(place.exact)]

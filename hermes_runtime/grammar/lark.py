@@ -16,25 +16,11 @@ from llguidance import LLMatcher, regex_to_lark
 
 from hermes_runtime.errors import SchemaError
 from hermes_runtime.grammar.schema_rule import SchemaRule
-from hermes_runtime.grammar.turn_form import (
-    CLOSE,
-    NEWLINE,
-    OPEN,
-    PAD_CLOSE,
-    PAD_OPEN,
-    CallForm,
-    Choices,
-    Pattern,
-    TurnForm,
-)
+from hermes_runtime.grammar.turn_form import NEWLINE, CallForm, Choices, Pattern, TurnForm
+from hermes_runtime.tags import BROKEN_GAP, GAP, VALUE, Tag, call_words
 
 _ANY = "(?s:.)*"
-# All that the parser takes for an opening tag, and for one that lost its bracket (`markup.TAG`).
-_OPENING = r"<[ \t]{0,4}(?i:tool_calls?)[ \t]{0,2}>"
-_BROKEN_OPENING = r"<[ \t]{0,4}(?i:tool_call)[\s\x1c-\x1f]{0,4}[{\[]"
-_NO_CALL = f"~/{_ANY}({_OPENING}|{_BROKEN_OPENING}){_ANY}/"
-_NO_BROKEN_CALL = f"~/{_ANY}{_BROKEN_OPENING}{_ANY}/"
-_PAD = f"pad[lazy]: PAD\nPAD: /{PAD_OPEN}{_ANY}{PAD_CLOSE.replace('/', chr(92) + '/')}/ & {_NO_CALL}"
+_BEFORE_WORD = rf"<[ \t]{{0,{2 * GAP}}}"
 _LARGE_TEXT = 50_000
 
 
@@ -63,33 +49,57 @@ def _text_of(form: TurnForm, tokens: frozenset[str]) -> str:
         rules.append(_final(form.final))
     if form.has_text:
         starts.append("text")
-        rules.append(_text(tokens, may_call=bool(form.calls)))
+        rules.append(_text(form.call_tags, tokens, may_call=bool(form.calls)))
     if form.calls:
-        further = form.most_calls - 1
-        more = f" ({_ending_in(NEWLINE + OPEN, OPEN, tokens)} call){{0,{further}}}" if further else ""
-        pad = '(pad "\\n")? ' if form.may_reason else ""
-        starts.append(f"head call{more}" if form.has_text else f"{pad}{_ending_in(OPEN, OPEN, tokens)} call{more}")
-        rules += [_PAD] * form.may_reason
-        rules.append(_calls(form.calls, tokens))
+        opening, further = form.tag.opening, form.most_calls - 1
+        more = f" ({_ending_in(NEWLINE + opening, opening, tokens)} call){{0,{further}}}" if further else ""
+        pad = "" if form.reasoning is None else f"(pad {_literal(NEWLINE)})? "
+        first = "head" if form.has_text else f"{pad}{_ending_in(opening, opening, tokens)}"
+        starts.append(f"{first} call{more}")
+        if form.reasoning is not None:
+            rules.append(_pad(form.reasoning, form.call_tags))
+        rules.append(_calls(form.calls, form.tag.closing, tokens))
     return "\n".join([f"start: {' | '.join(starts)}", *rules, ""])
 
 
-def _text(tokens: frozenset[str], *, may_call: bool) -> str:
+def _opening(tags: Iterable[Tag]) -> str:
+    """Return a pattern of all that the parser takes for the opening tag of a call (`markup.TAG`)."""
+    return rf"{_BEFORE_WORD}(?i:{call_words(tags)})[ \t]{{0,{GAP}}}>"
+
+
+def _broken_opening(tags: Iterable[Tag]) -> str:
+    """Return a pattern of all that it takes for one that lost its bracket."""
+    # Python's white space, which Rust's lacks a part of.
+    return rf"{_BEFORE_WORD}(?i:{call_words(tags, plural=False)})[\s\x1c-\x1f]{{0,{BROKEN_GAP}}}{VALUE}"
+
+
+def _no_call(tags: Sequence[Tag]) -> str:
+    return f"~/{_ANY}({_opening(tags)}|{_broken_opening(tags)}){_ANY}/"
+
+
+def _pad(reasoning: Tag, tags: Sequence[Tag]) -> str:
+    """Return rules for `pad`, what the model reasons, in its tag and without a call."""
+    closing = reasoning.closing.replace("/", "\\/")
+    return f"pad[lazy]: PAD\nPAD: /{reasoning.opening}{_ANY}{closing}/ & {_no_call(tags)}"
+
+
+def _text(tags: Sequence[Tag], tokens: frozenset[str], *, may_call: bool) -> str:
     """Return rules for `text`, which no call follows, and, where calls may be made, for `head`, the text up to one."""
-    opening = sorted(token for token in tokens if re.fullmatch(_OPENING, token))
+    opening = sorted(token for token in tokens if re.fullmatch(_opening(tags), token))
     others = sorted(tokens.difference(opening))
     named = f"(TEXT ({' | '.join(others)}))* " if others else ""
     if not may_call:
-        return f"text: {named}TEXT\nTEXT: /{_ANY}/ & {_NO_CALL}"
+        return f"text: {named}TEXT\nTEXT: /{_ANY}/ & {_no_call(tags)}"
+    no_broken_call = f"~/{_ANY}{_broken_opening(tags)}{_ANY}/"
     by_name = f" | {named}TEXT ({' | '.join(opening)})" if opening else ""
     return "\n".join(
         [
             f"text: {named}TEXT",
-            f"TEXT: /{_ANY}/ & {_NO_BROKEN_CALL}",
+            f"TEXT: /{_ANY}/ & {no_broken_call}",
             f"head: {named}spelled{by_name}",
             # Lazy: the first tag ends the text, whatever else could follow it.
             "spelled[lazy]: SPELLED",
-            f"SPELLED: /{_ANY}{_OPENING}/ & {_NO_BROKEN_CALL}",
+            f"SPELLED: /{_ANY}{_opening(tags)}/ & {no_broken_call}",
         ]
     )
 
@@ -115,13 +125,13 @@ def _any_of(written: Sequence[str]) -> str:
     return written[0] if len(written) == 1 else f"({' | '.join(written)})"
 
 
-def _calls(calls: Iterable[CallForm], tokens: frozenset[str]) -> str:
+def _calls(calls: Iterable[CallForm], closing: str, tokens: frozenset[str]) -> str:
     """Return rules for `call`: what follows an opening tag, up to and with the closing tag."""
     alternatives, rules = [], []
     for index, call in enumerate(calls):
         before, after = call.pieces
         begun = _any_of([_literal(text) for text in before])
-        ended = _any_of([_ending_in(text, CLOSE, tokens) for text in after])
+        ended = _any_of([_ending_in(text, closing, tokens) for text in after])
         alternatives.append(f"{begun} arguments_{index} {ended}")
         rules.append(f"arguments_{index}: {call.rule.lark}")
     return "\n".join(["call: " + "\n    | ".join(alternatives), *rules])

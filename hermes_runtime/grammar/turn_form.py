@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
+from hermes_runtime.dialects import CallShape
 from hermes_runtime.grammar.schema_rule import SchemaRule
+from hermes_runtime.tags import CALLS, TOOL_CALL, Tag
 
-OPEN, CLOSE, NEWLINE = "<tool_call>", "</tool_call>", "\n"
-PAD_OPEN, PAD_CLOSE = "<scratch_pad>", "</scratch_pad>"
+NEWLINE = "\n"
+"""Stands between two calls, and between reasoning and the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +33,17 @@ class CallForm:
     Attributes:
         names: The tools' names.
         rule: What their arguments are.
-        arguments_first: A call's JSON has `arguments` before `name`.
+        shape: How a call is written around them.
     """
 
     names: tuple[str, ...]
     rule: SchemaRule
-    arguments_first: bool
+    shape: CallShape
 
     @property
     def pieces(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What stands between the opening tag and the arguments, and after them: one of several texts each."""
-        names = [json.dumps(name, ensure_ascii=False) for name in self.names]
-        if self.arguments_first:
-            return ('\n{"arguments": ',), tuple(f', "name": {name}}}\n{CLOSE}' for name in names)
-        return tuple(f'\n{{"name": {name}, "arguments": ' for name in names), (f"}}\n{CLOSE}",)
+        return self.shape.around_arguments(self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +54,19 @@ class TurnForm:
         has_text: The turn is free text; calls, where there are some, may follow it. No final form is given then.
         calls: What may be called; empty for a turn without calls.
         most_calls: Upper bound on the calls of the turn.
-        may_reason: A scratch pad may precede calls that no text precedes.
+        tag: Stands around each call.
+        reasoning: The tag of what may precede calls that no text precedes; None where nothing may.
         final: An answer that stands alone.
     """
 
     has_text: bool = False
     calls: tuple[CallForm, ...] = ()
     most_calls: int = 1
-    may_reason: bool = False
+    tag: Tag = TOOL_CALL
+    reasoning: Tag | None = None
     final: SchemaRule | Choices | Pattern | None = None
+
+    @property
+    def call_tags(self) -> tuple[Tag, ...]:
+        """The tags that the parser may take for the beginning of a call; text must hold none of them."""
+        return tuple(dict.fromkeys((*CALLS, self.tag)))

@@ -11,13 +11,25 @@ import re
 from collections.abc import Iterable
 from typing import TypeGuard
 
-_GAP = r"[ \t]{0,2}"
+from hermes_runtime.tags import (
+    BROKEN_GAP,
+    CALL_ALIASES,
+    CALLS,
+    GAP,
+    PADDING,
+    PLURAL,
+    REASONING,
+    TOOL_RESPONSE,
+    TURN_END,
+    TURN_START,
+    VALUE,
+    call_words,
+)
+
+_GAP = rf"[ \t]{{0,{GAP}}}"
 _SPACE = r"\s{0,16}"
 _NAME = r"[\w.\-]{1,64}"
-
-_REASONING = ("think", "thinking", "scratch_pad", "scratchpad")
-# Tags that other models and prompts use; they count as calls only around a known tool's name.
-_ALIASES = ("function_call", "tools", "tool", "response", "json", "JSON", "xml")
+_BROKEN_GAP = rf"\s{{0,{BROKEN_GAP}}}"
 # The keys that an unwrapped call may begin with.
 CALL_KEYS = ("name", "arguments", "parameters", "type", "function", "id")
 
@@ -45,20 +57,28 @@ def _either(*patterns: str) -> str:
 _TAG_NAMES = (
     "(?i:"
     + _either(
-        *(_beginnings(*_letters(name), _GAP, ">") for name in ("tool_response", *_REASONING)),
-        _beginnings(*_letters("tool_call"), "s?", _GAP, ">"),
+        *(_beginnings(*_letters(name), _GAP, ">") for name in (TOOL_RESPONSE.name, *REASONING)),
+        *(_beginnings(*_letters(tag.name), f"{PLURAL}?", _GAP, ">") for tag in CALLS),
         # An opening tag that lost its bracket: <tool_call{"name": ...
-        _beginnings(*_letters("tool_call"), r"\s{0,4}", r"(?=[{\[])"),
+        *(_beginnings(*_letters(tag.name), _BROKEN_GAP, f"(?={VALUE})") for tag in CALLS),
     )
     + ")"
 )
 _ALIAS_NAMES = _either(
-    *(_beginnings(*_letters(name), _GAP, ">") for name in (*_ALIASES, "function", "arguments")),
+    *(_beginnings(*_letters(name), _GAP, ">") for name in (*CALL_ALIASES, "function", "arguments")),
     _beginnings(*_letters("function="), _NAME, ">"),
     _beginnings(*_letters('function name="'), _NAME, '"', ">"),
 )
-_MARKERS = _either(*(_beginnings(*_letters(marker)) for marker in ("|im_end|>", "|im_start|>", "/s>")))
-_TAG = rf"<(?:\Z|{_MARKERS}|{_GAP}(?:\Z|/?{_GAP}(?:\Z|{_TAG_NAMES}" + r"{aliases})))"
+_MARKERS = _either(*(_beginnings(*_letters(marker[1:])) for marker in (TURN_END, TURN_START, PADDING)))
+
+
+def _tag(*further: str) -> str:
+    """A pattern for any beginning of a tag or marker; `further` are patterns of other tags' inside."""
+    inside = "|".join((_TAG_NAMES, *further))
+    return rf"<(?:\Z|{_MARKERS}|{_GAP}(?:\Z|/?{_GAP}(?:\Z|{inside})))"
+
+
+_BACKTICKS = _beginnings(*"```")
 _FENCE = _beginnings(
     *"```",
     _either(*(_beginnings(*_letters(word)) for word in ("xml", "json", "tool_call", "python"))) + "?",
@@ -76,21 +96,19 @@ _HEAD = _beginnings(
 )
 
 # What may open or close markup, beginnings included; without and with the forms that need a known tool.
-STRICT = re.compile(_either(_TAG.replace("{aliases}", ""), r"`(?:\Z|`(?:\Z|`))"))
-LENIENT = re.compile(
-    _either(_TAG.replace("{aliases}", "|" + _ALIAS_NAMES), r"`(?:\Z|`(?:\Z|`))", rf"(?=[\[{{]){_HEAD}")
-)
+STRICT = re.compile(_either(_tag(), _BACKTICKS))
+LENIENT = re.compile(_either(_tag(_ALIAS_NAMES), _BACKTICKS, rf"(?=[\[{{]){_HEAD}"))
 
 TAG = re.compile(
     rf"<{_GAP}(?P<close>/?){_GAP}(?:"
-    rf"(?P<call>(?i:tool_calls?)){_GAP}>"
-    r"|(?P<broken>(?i:tool_call))\s{0,4}(?=[{\[])"
-    rf"|(?P<response>(?i:tool_response)){_GAP}>"
-    rf"|(?P<reasoning>(?i:{_any(_REASONING)})){_GAP}>"
-    rf"|(?P<alias>{_any([*_ALIASES, 'function', 'arguments'])}){_GAP}>"
+    rf"(?P<call>(?i:{call_words()})){_GAP}>"
+    rf"|(?P<broken>(?i:{call_words(plural=False)})){_BROKEN_GAP}(?={VALUE})"
+    rf"|(?P<response>(?i:{TOOL_RESPONSE.name})){_GAP}>"
+    rf"|(?P<reasoning>(?i:{_any(REASONING)})){_GAP}>"
+    rf"|(?P<alias>{_any([*CALL_ALIASES, 'function', 'arguments'])}){_GAP}>"
     rf"|function=(?P<tool>{_NAME})>"
     rf'|function name="(?P<quoted_tool>{_NAME})">'
-    r")|<\|(?P<marker>im_end|im_start)\|>|(?P<pad></s>)"
+    rf")|(?P<marker>{re.escape(TURN_END)}|{re.escape(TURN_START)})|(?P<pad>{PADDING})"
 )
 FENCE = re.compile(r"```(?:xml|json|tool_call|python)?[ \t]{0,2}\r?\n\s{0,16}(?=[<{\[])")
 FENCE_BEGINNING = re.compile(_FENCE)
@@ -112,23 +130,30 @@ SPELLED_OUT_BEGINNING = re.compile(
     )
 )
 
-REASONING_OPEN = re.compile(rf"\s*<(?i:{_any(_REASONING)})>")
-REASONING_CLOSE = re.compile(rf"</(?i:{_any(_REASONING)})>")
+REASONING_OPEN = re.compile(rf"\s*<(?i:{_any(REASONING)})>")
+REASONING_CLOSE = re.compile(rf"</(?i:{_any(REASONING)})>")
 ROLE = re.compile(r"\s{0,2}assistant")
 ROLE_BEGINNING = re.compile(_beginnings(r"\s{0,2}", *_letters("assistant")))
 # What follows a tag that is just spoken of: the rest of a line of prose.
 PROSE = re.compile(rf"{_GAP}[^\s<{{\[]")
 PROSE_BEGINNING = re.compile(_beginnings(_GAP, r"[^\s<{\[]"))
 # In a block: its tags, and the markers that end a turn.
-BLOCK = re.compile(_TAG.replace("{aliases}", ""))
+BLOCK = re.compile(_tag())
 # After a complete call, whatever closing tag the model makes up closes the block.
 ANY_CLOSE = re.compile(rf"<{_GAP}[/\\]{_GAP}[A-Za-z_\-]{{1,32}}{_GAP}>")
 ANY_CLOSE_BEGINNING = re.compile(_beginnings("<", _GAP, r"[/\\]", _GAP, r"[A-Za-z_\-]{1,32}", _GAP, ">"))
-CLOSE = re.compile(rf"<{_GAP}/{_GAP}(?i:tool_calls?){_GAP}>")
+CLOSE = re.compile(rf"<{_GAP}/{_GAP}(?i:{call_words()}){_GAP}>")
 # A closing tag inside what was read as a string, right after a bracket: the string's own quote was missing.
 CLOSE_AFTER_BRACKET = re.compile(rf"[}}\]]\s{{0,8}}(?={CLOSE.pattern})")
 CLOSE_AFTER_BRACKET_BEGINNING = re.compile(
-    "(?i:" + _beginnings(r"[}\]]", r"\s{0,8}", "<", _GAP, "/", _GAP, *_letters("tool_call"), "s?", _GAP, ">") + ")"
+    _either(
+        *(
+            "(?i:"
+            + _beginnings(r"[}\]]", r"\s{0,8}", "<", _GAP, "/", _GAP, *_letters(tag.name), f"{PLURAL}?", _GAP, ">")
+            + ")"
+            for tag in CALLS
+        )
+    )
 )
 
 
@@ -139,22 +164,22 @@ def is_beginning(pattern: re.Pattern[str], text: str, at: int) -> bool:
 
 
 def opens_call(tag: re.Match[str] | None) -> TypeGuard[re.Match[str]]:
-    """Whether a match of `TAG` is an opening <tool_call> tag."""
+    """Whether a match of `TAG` is the opening tag of a call."""
     return tag is not None and bool(tag["call"] or tag["broken"]) and not tag["close"]
 
 
 def closes_call(tag: re.Match[str] | None) -> TypeGuard[re.Match[str]]:
-    """Whether a match of `TAG` is a closing <tool_call> tag."""
+    """Whether a match of `TAG` is the closing tag of a call."""
     return tag is not None and bool(tag["call"] and tag["close"])
 
 
 def opens_reasoning(tag: re.Match[str] | None) -> TypeGuard[re.Match[str]]:
-    """Whether a match of `TAG` is an opening <think> or <scratch_pad> tag, in any of its spellings."""
+    """Whether a match of `TAG` is an opening tag of reasoning, in any of its spellings."""
     return tag is not None and bool(tag["reasoning"] and not tag["close"])
 
 
 def closes_reasoning(tag: re.Match[str] | None) -> TypeGuard[re.Match[str]]:
-    """Whether a match of `TAG` is a closing <think> or <scratch_pad> tag, in any of its spellings."""
+    """Whether a match of `TAG` is a closing tag of reasoning, in any of its spellings."""
     return tag is not None and bool(tag["reasoning"] and tag["close"])
 
 
@@ -163,6 +188,11 @@ def ends_turn(tag: re.Match[str] | None) -> TypeGuard[re.Match[str]]:
     return tag is not None and bool(tag["marker"] or tag["pad"])
 
 
+def begins_turn(tag: re.Match[str] | None) -> TypeGuard[re.Match[str]]:
+    """Whether a match of `TAG` is the marker that opens a turn."""
+    return tag is not None and tag["marker"] == TURN_START
+
+
 def is_alias(tag: re.Match[str] | None) -> TypeGuard[re.Match[str]]:
-    """Whether a match of `TAG` is a tag that stands for <tool_call> around a known tool's name only."""
+    """Whether a match of `TAG` is a tag that makes a call of what names a known tool only."""
     return tag is not None and bool(tag["alias"] or tag["tool"] or tag["quoted_tool"])

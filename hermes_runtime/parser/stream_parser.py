@@ -253,7 +253,7 @@ class CallReader:
         if tag["pad"]:
             self._writer.padding(tag.group())
             return True
-        if tag["marker"] == "im_start" and self._writer.silent:
+        if markup.begins_turn(tag) and self._writer.silent:
             self._state = self._after_turn_marker
         elif tag["marker"] or (tag["response"] and not tag["close"]):
             self._state = self._ended

@@ -19,10 +19,11 @@ from hermes_runtime.messages import (
     ToolOffer,
     ToolSpec,
 )
-from hermes_runtime.prompt.chatml import TURN_END, TURN_START, ChatMLEncoder
+from hermes_runtime.prompt.chatml import ChatMLEncoder
 from hermes_runtime.prompt.conversation import coerce_messages
 from hermes_runtime.prompt.replay import ReplayMap
 from hermes_runtime.prompt.turns import turns
+from hermes_runtime.tags import TURN_END, TURN_START
 
 
 @dataclass(frozen=True, slots=True)

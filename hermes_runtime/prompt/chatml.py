@@ -12,16 +12,9 @@ from tokenizers import Tokenizer
 from hermes_runtime.control_tokens import control_tokens, plain_encoder, without_control_tokens
 from hermes_runtime.errors import CheckpointError
 from hermes_runtime.literals.escapes import well_formed
-
-TURN_START = "<|im_start|>"
-
-
-TURN_END = "<|im_end|>"
-
+from hermes_runtime.tags import TURN_END, TURN_START
 
 _PROBE = "user\nA probe, with  spaces."
-
-
 _SEGMENT_CACHE = 1024
 
 

@@ -1,4 +1,4 @@
-"""A conversation as turns of roles and texts, in a dialect of the Hermes format."""
+"""A conversation as turns of roles and texts, in a dialect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
-from hermes_runtime.dialects import Dialect, tool_call_block
+from hermes_runtime.dialects import Dialect
 from hermes_runtime.literals.escapes import well_formed
 from hermes_runtime.literals.scanner import parse_value
 from hermes_runtime.messages import (
@@ -36,7 +36,8 @@ def _turns(
     messages: Sequence[Message], tools: Sequence[ToolSpec], schema: Mapping[str, Any] | None, dialect: Dialect
 ) -> Iterator[tuple[str, str, Assistant | None]]:
     leading = tuple(takewhile(lambda message: isinstance(message, System), messages))
-    system = _system_text(leading, tools, schema, dialect)
+    instructed = [message.text for message in leading if isinstance(message, System) and message.text]
+    system = dialect.system_text(tools, schema, instructed)
     if system:
         yield "system", system, None
     names: dict[str, str] = {}
@@ -52,7 +53,7 @@ def _turns(
             instructions.append(message)
             continue
         if results:
-            yield "tool", _responses(results, names, order, dialect), None
+            yield *_result_turn(results, names, order, dialect), None
         yield from (("system", instruction.text, None) for instruction in instructions if instruction.text)
         results, instructions = [], []
         if isinstance(message, User):
@@ -65,31 +66,19 @@ def _turns(
             yield "assistant", _assistant_text(message, dialect), message
 
 
-def _system_text(
-    leading: Sequence[Message], tools: Sequence[ToolSpec], schema: Mapping[str, Any] | None, dialect: Dialect
-) -> str:
-    # The fixed, long part goes first: agents that share tools but not instructions then share the longest prefix.
-    parts = [dialect.tools_prompt(tools)] if tools else []
-    if schema is not None:
-        parts.append(dialect.schema_prompt(schema))
-    parts += [message.text for message in leading if isinstance(message, System) and message.text]
-    return "\n\n".join(parts)
-
-
 def _assistant_text(message: Assistant, dialect: Dialect) -> str:
     blocks = [message.text] if message.text else []
     blocks += [dialect.call(call) for call in message.calls]
-    blocks += [tool_call_block(call.arguments) for call in message.invalid_calls]
+    blocks += [dialect.shape.block(call.arguments) for call in message.invalid_calls]
     return "\n".join(blocks)
 
 
-def _responses(
+def _result_turn(
     results: Sequence[ToolResult], names: Mapping[str, str], order: Mapping[str, int], dialect: Dialect
-) -> str:
+) -> tuple[str, str]:
     # The format has no ids: the order of the calls is all that ties a result to its call.
     in_call_order = sorted(results, key=lambda result: order.get(result.call_id, len(order)))
-    blocks = (dialect.response(result.name or names.get(result.call_id), _shown(result)) for result in in_call_order)
-    return "".join(f"{block}\n" for block in blocks)
+    return dialect.results([(result.name or names.get(result.call_id), _shown(result)) for result in in_call_order])
 
 
 def _shown(result: ToolResult) -> Any:

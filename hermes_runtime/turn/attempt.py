@@ -14,6 +14,7 @@ from hermes_runtime.parser.stream_parser import (
     ToolCallDelta,
     ToolCallEvent,
 )
+from hermes_runtime.tags import Tag
 from hermes_runtime.turn.demands import Demands
 from hermes_runtime.turn.lost_calls import cut_off
 from hermes_runtime.turn.result import TurnResult
@@ -170,16 +171,24 @@ class Attempt:
         ids = tuple(self.token_ids) or None  # some servers tell no ids
         return Assistant(text, tuple(self._calls), tuple(self._invalid), ids)
 
-    def complaints(self) -> list[Message]:
-        """Return the error of each call as a tool result: the repair exchange of Hermes-Function-Calling."""
+    def complaints(self, tag: Tag) -> list[Message]:
+        """Return the error of each call as a tool result: the repair exchange of Hermes-Function-Calling.
+
+        Args:
+            tag: What the dialect writes around a call.
+        """
+        tags = tag.opening + tag.closing
         broken: list[Message] = []
         missing = self._missing
         for call in self._calls:
             reason = "; ".join(call.problems) or "another call of this turn could not be read, so none was made"
             is_sound = missing is not None and not call.problems and not self._invalid
-            told = missing if is_sound else _VALIDATION_COMPLAINT.format(name=call.name, reason=reason)
+            told = missing if is_sound else _VALIDATION_COMPLAINT.format(name=call.name, reason=reason, tags=tags)
             broken.append(ToolResult(call.id, told, call.name))
-        broken += [ToolResult(call.id, _PARSE_COMPLAINT.format(reason=call.error), call.name) for call in self._invalid]
+        broken += [
+            ToolResult(call.id, _PARSE_COMPLAINT.format(reason=call.error, tags=tags), call.name)
+            for call in self._invalid
+        ]
         return broken if broken or missing is None else [User(missing)]
 
     def result(self, usage: Usage, repairs: int) -> TurnResult:
@@ -201,9 +210,9 @@ class Attempt:
 _VALIDATION_COMPLAINT = (
     "There was an error validating function call against function signature: {name}\n"
     "Here's the error traceback: {reason}\n"
-    "Please call this function again with correct arguments within XML tags <tool_call></tool_call>"
+    "Please call this function again with correct arguments within XML tags {tags}"
 )
 _PARSE_COMPLAINT = (
     "There was an error parsing function calls\nHere's the error traceback: {reason}\n"
-    "Please call the function again with correct syntax within XML tags <tool_call></tool_call>"
+    "Please call the function again with correct syntax within XML tags {tags}"
 )

@@ -118,7 +118,8 @@ class Turn(RunningTurn):
                 )
                 self._remember(attempt)
                 return
-            self._conversation = (*self._conversation, attempt.as_message(), *attempt.complaints())
+            complaints = attempt.complaints(self._dialect.shape.tag)
+            self._conversation = (*self._conversation, attempt.as_message(), *complaints)
             self._prompt = self._rendered()
 
     def _reader(self) -> Reader:
