@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,12 +21,12 @@ from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import Assistant, System, ToolResult, User
-from hermes_runtime.options.generation import SamplingParams
+from hermes_runtime.options.generation import GenerationOptions, SamplingParams
 from hermes_runtime.prompt import build_prompt
 from hermes_runtime.turn import Turn, TurnRequest
 from hermes_runtime.weights.loader import LoadedCheckpoint
 
-GREEDY = SamplingParams(temperature=0.0)
+GREEDY = GenerationOptions(SamplingParams(temperature=0.0))
 STREAMS = 8
 # Tokens. Prompts are bound by arithmetic, so that batching them gains nothing: the shortest show what the answers gain.
 _PROMPTS = (8, 32)
@@ -101,7 +101,7 @@ def calls(bench: Bench) -> list[Result]:
     prompt = build_prompt([System(SYSTEM), User(QUESTION)], tokenizer=bench.checkpoint.tokenizer, tools=tools)
     grammar = build_grammar(tools, tool_choice="any", max_calls=1).lark
     requests = [
-        GenerationRequest(prompt.token_ids, SamplingParams(temperature=1.0), constraint=grammar, seed=seed)
+        GenerationRequest(prompt.token_ids, GenerationOptions(SamplingParams(temperature=1.0), seed=seed), grammar)
         for seed in range(bench.calls)
     ]
     passes: list[int] = []
@@ -254,7 +254,7 @@ def _converse(engine: Engine, turns: int) -> None:
     for number in range(1, turns + 1):
         turn = Turn(
             engine,
-            TurnRequest(messages, tools=TOOLS, tool_choice="any", parallel_tool_calls=False, sampling=GREEDY),
+            TurnRequest(messages, tools=TOOLS, tool_choice="any", parallel_tool_calls=False, options=GREEDY),
         )
         for _ in turn:
             pass
@@ -268,7 +268,7 @@ def _read(engine: Engine, request: GenerationRequest) -> list[int]:
 
 
 def _free(prompt: tuple[int, ...], tokens: int) -> GenerationRequest:
-    return GenerationRequest(prompt, GREEDY, max_tokens=tokens)
+    return GenerationRequest(prompt, replace(GREEDY, max_tokens=tokens))
 
 
 def _prompts(chance: random.Random, count: int, length: int) -> list[tuple[int, ...]]:

@@ -25,7 +25,7 @@ from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.errors import GenerationTimeoutError
 from hermes_runtime.grammar import build_grammar
-from hermes_runtime.options.generation import SamplingParams
+from hermes_runtime.options.generation import GenerationOptions, SamplingParams
 from hermes_runtime.weights.loader import LoadedCheckpoint
 
 _THREADS, _LOOPS, _TASKS = 4, 2, 6
@@ -98,7 +98,7 @@ class _Tally:
     def check(self, case: _Case, deltas: Sequence[TokenDelta], completion_tokens: int | None) -> None:
         """Count a stream that was read to its end, and note what is wrong with it."""
         ids = [token for delta in deltas for token in delta.ids]
-        limit = case.request.max_tokens or 0
+        limit = case.request.options.max_tokens or 0
         ends = [delta.finish_reason for delta in deltas if delta.finish_reason is not None]
         if (
             len(ends) != 1
@@ -128,13 +128,15 @@ def _case(chance: random.Random, *, leaves: bool) -> _Case:
     max_tokens = chance.randint(1, 30)
     request = GenerationRequest(
         prompt,
-        chance.choice(_SAMPLING),
+        GenerationOptions(
+            chance.choice(_SAMPLING),
+            stop=("ab", "}") if chance.random() < 0.2 else (),
+            max_tokens=max_tokens,
+            seed=chance.randint(0, 9),
+            logprobs=2 if chance.random() < 0.1 else None,
+            timeout=1e-4 if chance.random() < 0.03 else None,
+        ),
         constraint=_GRAMMAR if chance.random() < 0.3 else None,
-        stop=("ab", "}") if chance.random() < 0.2 else (),
-        max_tokens=max_tokens,
-        seed=chance.randint(0, 9),
-        logprobs=2 if chance.random() < 0.1 else None,
-        timeout=1e-4 if chance.random() < 0.03 else None,
     )
     return _Case(request, chance.randint(0, max_tokens) if leaves else None)
 
@@ -228,7 +230,7 @@ async def _aread(engine: Engine, case: _Case, tally: _Tally) -> None:
 
 def _wrong_answers(engine: Engine, checkpoint: LoadedCheckpoint, chance: random.Random) -> int:
     cases = [_case(chance, leaves=False).request for _ in range(4 * _CHECKED)]
-    requests = [request for request in cases if request.timeout is None][:_CHECKED]
+    requests = [request for request in cases if request.options.timeout is None][:_CHECKED]
     running = [engine.submit(request) for request in requests]
     ours = [[token for delta in generation for token in delta.ids] for generation in running]
     with closing(GenerateEngine(checkpoint)) as oracle:

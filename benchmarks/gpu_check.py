@@ -32,12 +32,12 @@ from hermes_runtime.engines.local.batch.limits import EngineLimits, affordable_t
 from hermes_runtime.engines.local.cache.pool import rounded
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
-from hermes_runtime.options.generation import SamplingParams
+from hermes_runtime.options.generation import GenerationOptions, SamplingParams
 from hermes_runtime.weights.kernels.awq import AwqWeight
 from hermes_runtime.weights.kernels.linear import CUDA_DENSE_ROWS, LINEAR_OF_KERNEL, Int4Linear, reference
 from hermes_runtime.weights.loader import LoadedCheckpoint, load_checkpoint
 
-GREEDY = SamplingParams(temperature=0.0)
+GREEDY = GenerationOptions(SamplingParams(temperature=0.0))
 _PATIENCE = 300.0  # seconds
 _FRESH = 8  # lengths of keys that no attention has met
 TOLERANCE = {"torch-int8": 2e-2}  # of activations rounded to 8 bits
@@ -173,7 +173,8 @@ def check_tokens(device: torch.device, folder: Path) -> list[Result]:
         write_random_checkpoint(folder, Shape(context=512), quantized=False)
     chance = random.Random(0)
     prompts = [(1, *chance.choices(range(100, 106), k=chance.randint(3, 80))) for _ in range(8)]
-    requests = [GenerationRequest(prompt, GREEDY, max_tokens=64) for prompt in prompts] * 2  # long enough for graphs
+    asked = replace(GREEDY, max_tokens=64)  # long enough for graphs
+    requests = [GenerationRequest(prompt, asked) for prompt in prompts] * 2
     loaded = load_checkpoint(str(folder), device=str(device), dtype=torch.float32, progress=False)
     with closing(LocalEngine(loaded, limits=EngineLimits(chunk=32))) as engine:
         running = [engine.submit(request) for request in requests]
@@ -257,9 +258,9 @@ def time_streams(engine: Engine, streams: int, context: int, tokens: int) -> tup
     def prompt() -> tuple[int, ...]:
         return (1, *chance.choices(range(100, 250), k=context - 1))
 
-    list(engine.submit(GenerationRequest(prompt(), GREEDY, max_tokens=2)))
+    list(engine.submit(GenerationRequest(prompt(), replace(GREEDY, max_tokens=2))))
     start = time.perf_counter()
-    list(engine.submit(GenerationRequest(prompt(), GREEDY, max_tokens=1)))
+    list(engine.submit(GenerationRequest(prompt(), replace(GREEDY, max_tokens=1))))
     prefill = time.perf_counter() - start
     times: list[list[float]] = [[] for _ in range(streams)]
     is_enough = threading.Event()

@@ -85,11 +85,11 @@ async def _raw(engine: VLLMEngine, count: int, tokens: int) -> float:
 
 async def _ours(engine: VLLMEngine, count: int, tokens: int) -> float:
     from hermes_runtime.engines.base import GenerationRequest
-    from hermes_runtime.options.generation import SamplingParams
+    from hermes_runtime.options.generation import GenerationOptions, SamplingParams
 
     async def one(index: int) -> int:
         request = GenerationRequest(
-            _prompt(index), SamplingParams(temperature=0.0), constraint=_GRAMMAR, max_tokens=tokens
+            _prompt(index), GenerationOptions(SamplingParams(temperature=0.0), max_tokens=tokens), _GRAMMAR
         )
         return sum([len(delta.ids) async for delta in engine.submit(request)])
 

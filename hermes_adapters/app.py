@@ -16,7 +16,7 @@ from hermes_adapters.ending import ended_by
 from hermes_runtime.checkpoint.hub import TINY_HERMES
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine
-from hermes_runtime.options.generation import SamplingParams
+from hermes_runtime.options.generation import GenerationOptions, SamplingParams
 
 HERMES_2_PRO = "FoxEngineAi/Hermes-2-Pro-Mistral-7B_AWQ-GEMM_4_128_True"
 
@@ -107,9 +107,9 @@ def chat(
     options = TurnRequest(
         messages=(System(system),) if system else (),
         dialect=dialect,
-        sampling=SamplingParams(temperature=temperature, top_p=top_p),
-        max_tokens=max_tokens,
-        seed=seed,
+        options=GenerationOptions(
+            SamplingParams(temperature=temperature, top_p=top_p), max_tokens=max_tokens, seed=seed
+        ),
     )
     local_tools = [load_tool(reference) for reference in (*(tools or ()), *(more_tools or ()))]
     engine = _load(console, model, device=device, kernel=kernel, context_window=context_window)

@@ -17,7 +17,7 @@ from hermes_runtime.errors import (
     UnmetDemandError,
 )
 from hermes_runtime.messages import Assistant, InvalidToolCall, System, ToolCall, ToolChoice, ToolResult, ToolSpec, User
-from hermes_runtime.options.generation import SamplingParams
+from hermes_runtime.options.generation import GenerationOptions, SamplingParams
 from hermes_runtime.parser.stream_parser import Completion, StreamParser, parse_completion
 from hermes_runtime.prompt.build import Prompt, build_prompt
 from hermes_runtime.turn.request import TurnRequest
@@ -35,6 +35,7 @@ __all__ = [
     "Engine",
     "EngineError",
     "Generation",
+    "GenerationOptions",
     "GenerationRequest",
     "GenerationTimeoutError",
     "HermesError",

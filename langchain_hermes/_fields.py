@@ -13,15 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model
 from hermes_runtime._version import __version__
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
-from hermes_runtime.options.fields import OptionFields
+from hermes_runtime.options.fields import GenerationFields
+from hermes_runtime.options.generation import OPTION_NAMES
 from hermes_runtime.options.hosted import names_server
+from hermes_runtime.turn.request import checked_options
 from langchain_hermes._chunks import PROVIDER
 from langchain_hermes._errors import made
-from langchain_hermes._options import BESIDE_OPTIONS, OF_CALLS, CallOptions
+from langchain_hermes._options import BESIDE_OPTIONS, OF_CALLS, OF_MODELS
 from langchain_hermes._profile import profile_of
 
 
-class HermesOptions(OptionFields, BaseChatModel):
+class HermesOptions(GenerationFields, BaseChatModel):
     """A chat model's options: checked when it is made and when they are assigned, without loading anything.
 
     Options of hosted models' classes are taken too; an object has none but its own.
@@ -43,24 +45,6 @@ class HermesOptions(OptionFields, BaseChatModel):
     """What the engine takes beside the options here; see `hermes_runtime.load_engine`."""
     dialect: str = "card"
     """How the model is told of tools: `card`, `json_args_first`, `name_first` or `scratch_pad`."""
-    temperature: float | None = None
-    """0 is greedy; None is the checkpoint's own."""
-    top_p: float | None = None
-    """Nucleus mass in (0, 1]."""
-    top_k: int | None = None
-    """Number of candidates; 0 keeps all."""
-    min_p: float | None = None
-    """Least probability relative to the best candidate's, in [0, 1]."""
-    repetition_penalty: float | None = None
-    """Above 0; 1 is none."""
-    max_tokens: int | None = None
-    """Upper bound on the tokens of an answer; None is what is left of the context window."""
-    stop: list[str] | str | None = None
-    """Strings that end the answer; they are no part of it."""
-    seed: int | None = None
-    """Makes sampling reproducible."""
-    timeout: float | None = None
-    """Seconds for one answer, waiting included; past it `HermesTimeoutError` is raised and the computation stops."""
     max_retries: int | None = None
     """How often a request is submitted again when the engine failed before its first output; None is 0 in this process
     and 2 for a server. Bad input, timeouts and answers that have begun are never retried."""
@@ -74,10 +58,6 @@ class HermesOptions(OptionFields, BaseChatModel):
     """Whether a grammar makes malformed calls and answers off the schema impossible."""
     max_repairs: int = 0
     """How often the model is shown a call that is malformed or breaks its schema, and asked again."""
-    logprobs: bool | None = None
-    """Report each token's log-probability in `response_metadata["logprobs"]`."""
-    top_logprobs: int | None = None
-    """How many alternatives to report beside each token (0 to 20)."""
     streaming: bool = False
     """`True` streams under `invoke` too; an explicit `False` makes `stream` yield one whole message."""
 
@@ -102,7 +82,7 @@ class HermesOptions(OptionFields, BaseChatModel):
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:
-        CallOptions(self, {}).check()
+        checked_options(self._own)
         loaded_engine(**self._engine_options(self.model, self.max_retries))
         return self
 
@@ -125,6 +105,11 @@ class HermesOptions(OptionFields, BaseChatModel):
     def model_name(self) -> str:
         """The model, under the name that some middleware reads."""
         return self.model
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        """The options that a call may give otherwise."""
+        return {name: getattr(self, name) for name in OF_MODELS}
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
@@ -168,17 +153,8 @@ _IDENTIFYING = (
     "model",
     *_OF_ENGINE,
     "dialect",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "max_tokens",
-    "stop",
-    "seed",
+    *(name for name in OPTION_NAMES if name != "timeout"),
     "constrained",
     "max_repairs",
-    "logprobs",
-    "top_logprobs",
     "output_version",
 )

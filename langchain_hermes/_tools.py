@@ -11,7 +11,8 @@ from langchain_core.tools.base import create_schema_from_function
 from langchain_core.utils.function_calling import convert_to_openai_function, convert_to_openai_tool
 from pydantic import BaseModel
 
-from hermes_runtime.answers.answer_type import AnswerType, is_text, refused
+from hermes_runtime.answers import answer_type as answers
+from hermes_runtime.answers.answer_type import AnswerType, refused
 from hermes_runtime.errors import HermesError, InvalidRequestError
 from hermes_runtime.messages import EMPTY_PARAMETERS, ToolChoice, ToolChoiceLike, ToolSpec
 from hermes_runtime.schema.edits import is_recursive, with_plain_root, without_null_keywords
@@ -152,12 +153,5 @@ def answer_type(schema: Schema) -> AnswerType:
 
 
 def response_schema(response_format: Schema) -> Mapping[str, Any] | None:
-    """Return the JSON Schema that the answer must follow; `{}` for any JSON object, None for plain text.
-
-    Args:
-        response_format: OpenAI's `{"type": "text"}`, or whatever `answer_type` takes.
-
-    Raises:
-        SchemaError: None of these.
-    """
-    return None if is_text(response_format) else answer_type(response_format).schema
+    """Return the JSON Schema that the answer must follow; a response format may have every form of `answer_type`."""
+    return answers.response_schema(response_format, answer_type)

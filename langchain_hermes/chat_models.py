@@ -13,13 +13,14 @@ from langchain_core.runnables import Runnable
 
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.literals.escapes import well_formed
+from hermes_runtime.options.generation import merged
 from hermes_runtime.turn import render
 from langchain_hermes._call import Call
 from langchain_hermes._chunks import TOKEN_USAGE, ChunkWriter, summed_usage
 from langchain_hermes._errors import langchain_errors, model_call
 from langchain_hermes._fields import HermesOptions
 from langchain_hermes._messages import to_runtime_messages
-from langchain_hermes._options import CallOptions
+from langchain_hermes._options import turn_request
 from langchain_hermes._structured import (
     AnswerOrCallParser,
     CallArgumentsParser,
@@ -181,13 +182,13 @@ class ChatHermes(HermesOptions):
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> tuple[Call, ChunkWriter]:
         with model_call():
-            options = CallOptions(self, self._call_options(kwargs))
+            options = merged(self._own, self._call_options(kwargs))
         engine_options = self._engine_options(options["model"], options["max_retries"])
         # The server engine waits and tries again by itself, as the server asks it to.
         retries = 0 if self._is_remote else options["max_retries"] or 0
         call = Call(
             engine_options,
-            lambda: options.turn_request(to_runtime_messages(messages), stop),
+            lambda: turn_request(to_runtime_messages(messages), options, stop),
             max_retries=retries,
             on_loaded=self._refresh_profile,
         )
@@ -312,5 +313,5 @@ class ChatHermes(HermesOptions):
             return 0
         with model_call():
             conversation = to_runtime_messages(convert_to_messages(messages), omit_media=True)
-            request = CallOptions(self, {"tools": tools or ()}).turn_request(conversation, stop=None)
+            request = turn_request(conversation, {**self._own, "tools": tools or ()}, stop=None)
             return len(render(self._load_engine(), request).token_ids)

@@ -6,10 +6,11 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, SecretStr
 
+from hermes_runtime.options.fields import GenerationFields
 from llama_index_hermes._structured import StructuredPrediction
 
 
-class HermesFields(StructuredPrediction):
+class HermesFields(GenerationFields, StructuredPrediction):
     """An LLM's options; what they mean to a call is `_options`' to say."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -36,17 +37,6 @@ class HermesFields(StructuredPrediction):
         default=None, gt=0, description="Prompt and answer together, in tokens; unset takes the checkpoint's."
     )
     dialect: str = Field(default="card", description="How the model is told of tools; see `hermes_runtime.DIALECTS`.")
-    temperature: float | None = Field(default=None, description="0 is greedy.")
-    top_p: float | None = Field(default=None, description="Nucleus mass in (0, 1].")
-    top_k: int | None = Field(default=None, description="Number of candidates; 0 keeps all.")
-    min_p: float | None = Field(default=None, description="Least probability relative to the best candidate's.")
-    repetition_penalty: float | None = Field(default=None, description="Above 0; 1 is none.")
-    max_tokens: int | None = Field(
-        default=None, description="Upper bound on generated tokens; unset means what is left of the context window."
-    )
-    stop: str | list[str] | None = Field(default=None, description="Strings that end the answer.")
-    seed: int | None = Field(default=None, description="Makes sampling reproducible.")
-    timeout: float | None = Field(default=None, description="Seconds for one answer, time in the queue included.")
     max_retries: int | None = Field(
         default=None,
         ge=0,
@@ -57,8 +47,4 @@ class HermesFields(StructuredPrediction):
     )
     max_repairs: int = Field(
         default=0, ge=0, description="How often the model is shown a call that breaks its schema, and asked again."
-    )
-    logprobs: bool | None = Field(default=None, description="Report the log-probability of every token.")
-    top_logprobs: int | None = Field(
-        default=None, description="Alternatives to report for every token, 0 to 20; turns logprobs on."
     )

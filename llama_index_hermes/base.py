@@ -26,22 +26,23 @@ from llama_index.core.tools.types import BaseTool
 from pydantic import BaseModel, PrivateAttr
 
 from hermes_runtime.checkpoint.context_window import stated_context_window
-from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.engines.base import Engine
 from hermes_runtime.engines.registry import load_engine, loaded_engine
 from hermes_runtime.errors import HermesError, InvalidRequestError
 from hermes_runtime.messages import ToolLike
 from hermes_runtime.off_loop import off_loop
 from hermes_runtime.options.fields import validation_errors
+from hermes_runtime.options.generation import merged
 from hermes_runtime.options.hosted import names_server
 from hermes_runtime.turn import RawTurn, Turn, TurnRequest, render
 from hermes_runtime.turn.lost_calls import lost_calls
+from hermes_runtime.turn.request import OF_MODELS, checked_options
 from hermes_runtime.turn.retries import RetriedTurn
 from llama_index_hermes._endpoints import chat_endpoint, completion_endpoint, opened
 from llama_index_hermes._errors import NoToolCallError
 from llama_index_hermes._fields import HermesFields
 from llama_index_hermes._messages import calls_of, to_hermes, tool_selections, with_first_call
-from llama_index_hermes._options import OF_CALLS, TURN_OPTIONS, generation_options, turn_request
+from llama_index_hermes._options import OF_CALLS, turn_request
 from llama_index_hermes._programs import GrowingObjects, growing_selections
 from llama_index_hermes._responses import (
     RunningTurn,
@@ -161,8 +162,7 @@ class HermesLLM(HermesFields):
         loaded_engine(**self._engine_arguments)
         if self.messages_to_prompt is not generic_messages_to_prompt:
             raise InvalidRequestError("messages_to_prompt cannot be set: messages are rendered in the Hermes format")
-        resolve_dialect(self.dialect)
-        generation_options(self._turn_options)
+        checked_options(self._own)
 
     @classmethod
     def class_name(cls) -> str:
@@ -205,7 +205,7 @@ class HermesLLM(HermesFields):
 
         An image or another medium of a user, which a call refuses, counts as the note that stands for it elsewhere.
         """
-        request = turn_request(to_hermes(messages, omit_media=True), self._turn_options, {"tools": tools})
+        request = turn_request(to_hermes(messages, omit_media=True), {**self._own, "tools": tools})
         return len(render(self._load(), request).token_ids)
 
     @chat_endpoint
@@ -327,11 +327,12 @@ class HermesLLM(HermesFields):
         return response.model_copy(update={"message": with_first_call(response.message)})
 
     @property
-    def _turn_options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in TURN_OPTIONS}
+    def _own(self) -> dict[str, Any]:
+        """The options that a call may give otherwise."""
+        return {name: getattr(self, name) for name in OF_MODELS}
 
     def _chat_request(self, messages: Iterable[ChatMessage], options: dict[str, Any]) -> TurnRequest:
-        return turn_request(to_hermes(messages), self._turn_options, self._call_options(options))
+        return turn_request(to_hermes(messages), merged(self._own, self._call_options(options)))
 
     async def _made(self, make: Callable[P, RunningTurn], *args: P.args, **kwargs: P.kwargs) -> RunningTurn:
         """Make a turn while the event loop goes on; loading the engine first may take minutes."""

@@ -172,21 +172,20 @@ class AnswerType:
         return {"type": "object"} if self.schema == {} else self.schema
 
 
-def response_schema(response_format: Any) -> Mapping[str, Any] | None:
+def response_schema(
+    response_format: Any, read: Callable[[Any], AnswerType] = AnswerType.of
+) -> Mapping[str, Any] | None:
     """Return the JSON Schema that an answer must follow: an empty one means any JSON object, None plain text.
 
     Args:
-        response_format: OpenAI's `{"type": "text"}`, None, or whatever `AnswerType.of` takes.
+        response_format: OpenAI's `{"type": "text"}`, None, or whatever `read` takes.
+        read: Reads a schema of any form; a framework may know more of them.
 
     Raises:
         SchemaError: None of these.
     """
-    return None if is_text(response_format) else AnswerType.of(response_format).schema
-
-
-def is_text(response_format: Any) -> bool:
-    """Whether a response format asks for plain text."""
-    return isinstance(response_format, Mapping) and response_format.get("type") == "text"
+    is_text = isinstance(response_format, Mapping) and response_format.get("type") == "text"
+    return None if is_text else read(response_format).schema
 
 
 def refused(described: Any, why: Exception | str) -> SchemaError:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from hermes_runtime.errors import InvalidRequestError
-from hermes_runtime.options.generation import SamplingParams
+from hermes_runtime.options.generation import GenerationOptions
 
 FinishReason = Literal["stop", "length", "cancelled"]
 GrammarLanguage = Literal["lark", "gbnf"]
-_MOST_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,44 +19,19 @@ class GenerationRequest:
 
     Attributes:
         prompt_ids: The whole prompt, BOS included.
-        sampling: See `SamplingParams`.
+        options: Sampling and limits.
         constraint: A grammar that the completion must match, in the engine's language, or None.
-        stop: Strings that end the completion; the string itself is not part of the text.
         stop_ids: Token ids that end the completion, beside the checkpoint's own end-of-turn id.
-        max_tokens: Upper bound on generated tokens; None means what is left of the context window.
-        seed: Makes sampling reproducible.
-        logprobs: None for none, else how many alternatives to report beside each chosen token (0 to 20).
-        timeout: Seconds from submission to the last token, time in the queue included; past it the stream raises
-            `GenerationTimeoutError`.
     """
 
     prompt_ids: tuple[int, ...]
-    sampling: SamplingParams = field(default_factory=SamplingParams)
+    options: GenerationOptions = field(default_factory=GenerationOptions)
     constraint: str | None = None
-    stop: tuple[str, ...] = ()
     stop_ids: tuple[int, ...] = ()
-    max_tokens: int | None = None
-    seed: int | None = None
-    logprobs: int | None = None
-    timeout: float | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
             raise InvalidRequestError("the prompt is empty")
-        if self.max_tokens is not None and not (_is_integer(self.max_tokens) and self.max_tokens >= 1):
-            raise InvalidRequestError(f"max_tokens must be an integer of at least 1, got {self.max_tokens!r}")
-        if self.seed is not None and not _is_integer(self.seed):
-            raise InvalidRequestError(f"seed must be an integer, got {self.seed!r}")
-        if any(not isinstance(text, str) or not text for text in self.stop):
-            raise InvalidRequestError(f"stop strings must be non-empty strings, got {self.stop!r}")
-        if self.logprobs is not None and not (_is_integer(self.logprobs) and 0 <= self.logprobs <= _MOST_LOGPROBS):
-            raise InvalidRequestError(f"logprobs must be between 0 and {_MOST_LOGPROBS}, got {self.logprobs!r}")
-        if self.timeout is not None and not (isinstance(self.timeout, int | float) and self.timeout > 0):
-            raise InvalidRequestError(f"timeout must be a number of seconds above 0, got {self.timeout!r}")
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,20 +122,20 @@ class VLLMEngine:
             self._llm.shutdown()
 
     def _sampling_params(self, request: GenerationRequest) -> Any:
-        sampling = request.sampling.with_defaults(self._vocabulary.generation_defaults)
+        sampling = request.options.sampling.with_defaults(self._vocabulary.generation_defaults)
         room = self.context_window - len(request.prompt_ids)
         grammar = request.constraint
         try:
             return self._vllm.SamplingParams(
-                max_tokens=min(request.max_tokens or room, room),
+                max_tokens=min(request.options.max_tokens or room, room),
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 top_k=sampling.top_k,
                 min_p=sampling.min_p,
                 repetition_penalty=sampling.repetition_penalty,
-                seed=None if request.seed is None else request.seed % _SEED_RANGE,
+                seed=None if request.options.seed is None else request.options.seed % _SEED_RANGE,
                 stop_token_ids=[*self._vocabulary.eos_ids, *request.stop_ids],
-                logprobs=request.logprobs,
+                logprobs=request.options.logprobs,
                 # Ids are all that is needed: text is made, and stop strings are found, as for every other engine.
                 detokenize=False,
                 output_kind=self._vllm.RequestOutputKind.DELTA,
@@ -153,7 +153,7 @@ class VLLMEngine:
             async for output in outputs:
                 cached = max(cached, output.num_cached_tokens or 0)
                 new = output.outputs[0]
-                writer.write_ids(new.token_ids, self._logprobs(new, request.logprobs))
+                writer.write_ids(new.token_ids, self._logprobs(new, request.options.logprobs))
                 if writer.is_stopped or output.finished:
                     break
             else:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.options.hosted import Place, names_server, own_options
@@ -76,3 +76,27 @@ class OptionFields(BaseModel):
         """Return what is given to a call, by its own names."""
         place = Place.call(self._of_calls, self._option_names())
         return own_options(given, place, is_remote=names_server(vars(self)))
+
+
+class GenerationFields(OptionFields):
+    """The options of a generation as fields, for the classes of all frameworks; see `GenerationOptions`."""
+
+    temperature: float | None = Field(default=None, description="0 is greedy; unset is the checkpoint's own.")
+    top_p: float | None = Field(default=None, description="Nucleus mass in (0, 1].")
+    top_k: int | None = Field(default=None, description="Number of candidates; 0 keeps all.")
+    min_p: float | None = Field(
+        default=None, description="Least probability relative to the best candidate's, in [0, 1]."
+    )
+    repetition_penalty: float | None = Field(default=None, description="Above 0; 1 is none.")
+    max_tokens: int | None = Field(
+        default=None, description="Upper bound on the tokens of an answer; unset is what is left of the context window."
+    )
+    stop: list[str] | str | None = Field(
+        default=None, description="Strings that end the answer; they are no part of it."
+    )
+    seed: int | None = Field(default=None, description="Makes sampling reproducible.")
+    timeout: float | None = Field(default=None, description="Seconds for one answer, time in the queue included.")
+    logprobs: bool | None = Field(default=None, description="Report the log-probability of every token.")
+    top_logprobs: int | None = Field(
+        default=None, description="Alternatives to report for every token, 0 to 20; turns logprobs on."
+    )

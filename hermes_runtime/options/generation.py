@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from math import isfinite
+from typing import Any, Self
 
 from hermes_runtime.errors import InvalidRequestError
+from hermes_runtime.options.values import stop_strings
+
+_MOST_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +54,87 @@ class SamplingParams:
         """Fill every unset option from `defaults`."""
         unset = {f.name: getattr(defaults, f.name) for f in fields(self) if getattr(self, f.name) is None}
         return replace(self, **unset)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """What one generation is asked for beside its prompt and its grammar.
+
+    Attributes:
+        sampling: Unset ones come from the checkpoint.
+        max_tokens: Upper bound on generated tokens; None means what is left of the context window.
+        stop: Strings that end the text; the string itself is no part of it.
+        seed: Makes sampling reproducible.
+        logprobs: None for none, else how many alternatives to report beside each chosen token (0 to 20).
+        timeout: Seconds from submission to the last token, time in the queue included; past it the stream raises
+            `GenerationTimeoutError`.
+    """
+
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    logprobs: int | None = None
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None and not (_is_integer(self.max_tokens) and self.max_tokens >= 1):
+            raise InvalidRequestError(f"max_tokens must be an integer of at least 1, got {self.max_tokens!r}")
+        if self.seed is not None and not _is_integer(self.seed):
+            raise InvalidRequestError(f"seed must be an integer, got {self.seed!r}")
+        if any(not isinstance(text, str) or not text for text in self.stop):
+            raise InvalidRequestError(f"stop strings must be non-empty strings, got {self.stop!r}")
+        if self.logprobs is not None and not (_is_integer(self.logprobs) and 0 <= self.logprobs <= _MOST_LOGPROBS):
+            raise InvalidRequestError(f"logprobs must be between 0 and {_MOST_LOGPROBS}, got {self.logprobs!r}")
+        if self.timeout is not None and not (isinstance(self.timeout, int | float) and self.timeout > 0):
+            raise InvalidRequestError(f"timeout must be a number of seconds above 0, got {self.timeout!r}")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """Return the options of a generation among the options of a model or a call, which are in one row.
+
+        Args:
+            options: Options by `OPTION_NAMES`; others are not looked at, those that are missing are unset.
+
+        Raises:
+            InvalidRequestError: A value out of range.
+        """
+        given = {name: options[name] for name in OPTION_NAMES if name in options}
+        given["stop"] = tuple(stop_strings(given.get("stop")))
+        given["logprobs"] = asked_logprobs(given.get("logprobs"), given.pop("top_logprobs", None))
+        sampling = {name: given.pop(name) for name in _SAMPLING_NAMES if name in given}
+        return cls(SamplingParams(**sampling), **given)
+
+
+_SAMPLING_NAMES = tuple(option.name for option in fields(SamplingParams))
+OPTION_NAMES = (
+    *_SAMPLING_NAMES,
+    *(option.name for option in fields(GenerationOptions) if option.name != "sampling"),
+    "top_logprobs",
+)
+"""The options of a generation as models and calls have them; `logprobs` is a switch there, beside `top_logprobs`."""
+
+
+def merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the options of one call over a model's own."""
+    options = {**own, **given}
+    if given.get("logprobs") is False and given.get("top_logprobs") is None:
+        options["top_logprobs"] = None  # turned off for this call, whatever the model's own options are
+    return options
+
+
+def asked_logprobs(logprobs: bool | None, top_logprobs: int | None) -> int | None:
+    """Return `GenerationOptions.logprobs` for the pair that hosted models have; `top_logprobs` alone is enough.
+
+    Raises:
+        InvalidRequestError: The two contradict each other.
+    """
+    if top_logprobs is None:
+        return 0 if logprobs else None
+    if logprobs is False:
+        raise InvalidRequestError("top_logprobs needs logprobs, which is False; leave it out or set it to True")
+    return top_logprobs
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from hermes_runtime.dialects import Dialect
-from hermes_runtime.errors import (
-    InvalidRequestError,
-)
+from hermes_runtime.dialects import Dialect, resolve_dialect
+from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.grammar.build import DEFAULT_MAX_CALLS
 from hermes_runtime.messages import (
     MessageLike,
     ToolChoiceLike,
     ToolLike,
 )
-from hermes_runtime.options.generation import SamplingParams
+from hermes_runtime.options.generation import OPTION_NAMES, GenerationOptions
 from hermes_runtime.schema.edits import without_null_keywords
 
 
@@ -39,12 +37,7 @@ class TurnRequest:
         constrained: Whether a grammar makes malformed calls impossible. Without one, be it for this option or for an
             engine that takes none, the answer is checked when it is there: see `max_repairs`. An answer then ends with
             the last call that it may make, and `regex` is refused.
-        sampling: Unset options come from the checkpoint.
-        max_tokens: Upper bound on generated tokens of one attempt.
-        stop: Strings that end the answer.
-        seed: Makes sampling reproducible.
-        timeout: Seconds for one attempt.
-        logprobs: How many alternatives to report per token; None reports nothing.
+        options: Sampling, and the limits of one attempt.
         max_repairs: How often the model is shown a call that is malformed or breaks its schema, and asked again. Where
             no grammar keeps them, so is an answer that misses the tool choice, the choices or the schema.
         allow_unmet: Whether an answer that still misses the tool choice or the choices is returned, to a caller who
@@ -61,12 +54,7 @@ class TurnRequest:
     choices: Sequence[str] | None = None
     dialect: str | Dialect = "card"
     constrained: bool = True
-    sampling: SamplingParams = field(default_factory=SamplingParams)
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-    timeout: float | None = None
-    logprobs: int | None = None
+    options: GenerationOptions = field(default_factory=GenerationOptions)
     max_repairs: int = 0
     allow_unmet: bool = False
 
@@ -74,14 +62,65 @@ class TurnRequest:
         object.__setattr__(self, "schema", without_null_keywords(self.schema))
 
 
-def asked_logprobs(logprobs: bool | None, top_logprobs: int | None) -> int | None:
-    """Return `TurnRequest.logprobs` for the pair of options that hosted models have; `top_logprobs` alone is enough.
+OF_MODELS = (*OPTION_NAMES, "dialect", "constrained", "max_repairs")
+"""The options that a model has and that a call may give otherwise, in both frameworks."""
+OF_CALLS = (
+    *OF_MODELS,
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "max_calls",
+    "response_format",
+    "regex",
+    "choices",
+)
+"""The options that a call takes in both frameworks."""
+_TAKEN = frozenset(part.name for part in fields(TurnRequest)) - {
+    "messages",
+    "tools",
+    "tool_choice",
+    "schema",
+    "options",
+}
+
+
+def turn_request(
+    messages: Sequence[MessageLike],
+    options: Mapping[str, Any],
+    *,
+    tools: Sequence[ToolLike],
+    tool_choice: ToolChoiceLike,
+    schema: Mapping[str, Any] | None,
+) -> TurnRequest:
+    """Return the request of a call.
+
+    Args:
+        messages: The conversation.
+        options: The model's own with the call's laid over them; what a framework has its own forms of is given beside.
+        tools: What may be called.
+        tool_choice: Which calls may or must be made.
+        schema: JSON Schema that the final answer follows.
 
     Raises:
-        InvalidRequestError: The two contradict each other.
+        InvalidRequestError: An option that cannot be honored.
     """
-    if top_logprobs is None:
-        return 0 if logprobs else None
-    if logprobs is False:
-        raise InvalidRequestError("top_logprobs needs logprobs, which is False; leave it out or set it to True")
-    return top_logprobs
+    generation = checked_options(options)
+    taken = {name: options[name] for name in _TAKEN if name in options}
+    return TurnRequest(messages, tools=tools, tool_choice=tool_choice, schema=schema, options=generation, **taken)
+
+
+def checked_options(options: Mapping[str, Any]) -> GenerationOptions:
+    """Return the options of a generation; refuse what no call could honor, without a conversation or an engine.
+
+    Raises:
+        InvalidRequestError: Names the option and its value.
+    """
+    resolve_dialect(options["dialect"])
+    for name in ("max_retries", "max_repairs"):
+        count = options.get(name) or 0
+        if isinstance(options.get(name), bool) or not isinstance(count, int) or count < 0:
+            raise InvalidRequestError(f"{name} must be an integer of at least 0, got {options[name]!r}")
+    for name in ("constrained", "parallel_tool_calls", "logprobs"):
+        if not isinstance(options.get(name), bool | None):
+            raise InvalidRequestError(f"{name} must be True or False, got {options[name]!r}")
+    return GenerationOptions.of(options)

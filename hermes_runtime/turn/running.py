@@ -91,19 +91,8 @@ class RunningTurn(ABC):
         """Yield attempts until one is accepted and `_result` is set; each is consumed before the next is asked for."""
 
     def _submit(self, prompt_ids: tuple[int, ...], constraint: str | None = None) -> Generation:
-        request = self._request
-        self._generation = self._engine.submit(
-            GenerationRequest(
-                prompt_ids=prompt_ids,
-                sampling=request.sampling,
-                constraint=constraint,
-                stop=request.stop,
-                max_tokens=request.max_tokens,
-                seed=request.seed,
-                logprobs=request.logprobs,
-                timeout=request.timeout,
-            )
-        )
+        request = GenerationRequest(prompt_ids, self._request.options, constraint)
+        self._generation = self._engine.submit(request)
         if self._cancelled:
             self._generation.cancel()
         return self._generation

@@ -106,7 +106,9 @@ class Turn(RunningTurn):
                 hold_events=not is_last,
                 demands=self._demands,
                 max_calls=self._most_calls if self._constraint is None else None,
-                limit=length_limit(len(self._prompt.token_ids), self._request.max_tokens, self._engine.context_window),
+                limit=length_limit(
+                    len(self._prompt.token_ids), self._request.options.max_tokens, self._engine.context_window
+                ),
             )
             yield attempt
             usage = self._count(attempt, self._prompt.token_ids)

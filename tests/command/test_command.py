@@ -139,7 +139,8 @@ def test_the_system_prompt_and_sampling_options_reach_the_engine(scripted):
     assert result.exit_code == 0, result.output
     request = engine.requests[0]
     assert "Talk like a pirate." in engine.prompts[0]
-    assert (request.sampling.temperature, request.sampling.top_p, request.seed, request.max_tokens) == (0.5, 0.9, 7, 50)
+    asked = request.options
+    assert (asked.sampling.temperature, asked.sampling.top_p, asked.seed, asked.max_tokens) == (0.5, 0.9, 7, 50)
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(scripted):

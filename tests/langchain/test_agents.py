@@ -194,7 +194,7 @@ def test_a_configurable_model_is_made_anew_for_every_call_and_loads_once(load_by
         message = llm.invoke("Oslo", config={"configurable": {"temperature": temperature}})
         assert message.tool_calls[0]["args"] == {"city": "Oslo"}
     assert loads == ["scripted"]
-    assert [request.sampling.temperature for request in registry.load_engine("scripted").requests] == [0.0, 0.5]
+    assert [request.options.sampling.temperature for request in registry.load_engine("scripted").requests] == [0.0, 0.5]
 
 
 def test_register_provider_says_so_where_langchain_has_moved_on(monkeypatch):

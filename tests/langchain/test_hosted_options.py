@@ -142,7 +142,7 @@ def test_a_call_lifts_the_models_own_bound(scripted):
     llm, engine = scripted(lambda prompt: "Hello", max_tokens=7)
     llm.invoke("Hi", max_tokens=-1)
     llm.invoke("Hi", max_tokens=None)
-    assert [request.max_tokens for request in engine.requests] == [None, 7]
+    assert [request.options.max_tokens for request in engine.requests] == [None, 7]
 
 
 @pytest.mark.parametrize("value", [None, "x", 1, ["x"]])
@@ -166,7 +166,8 @@ def test_an_object_knows_its_own_names_only_and_so_do_its_copies(scripted):
     twins = [llm, llm.model_copy(), copy.deepcopy(llm), pickle.loads(pickle.dumps(llm)), ChatHermes(**llm.model_dump())]
     for twin in twins:
         twin.invoke("Hi")
-    assert {(request.max_tokens, request.timeout) for request in engine.requests} == {(7, 9.0)}
+    options = [request.options for request in engine.requests]
+    assert {(asked.max_tokens, asked.timeout) for asked in options} == {(7, 9.0)}
     assert len(engine.requests) == len(twins)
 
 
@@ -174,8 +175,8 @@ def test_configured_fields_take_both_kinds_of_names(scripted):
     llm, engine = scripted(lambda prompt: "Hello", max_completion_tokens=7, timeout=(1, 9))
     configurable = llm.configurable_fields(temperature=ConfigurableField(id="warmth"))
     configurable.with_config(configurable={"warmth": 0.25}).invoke("Hi", stop_sequences=["END"])
-    (request,) = engine.requests
-    assert (request.sampling.temperature, request.max_tokens, request.timeout, request.stop) == (0.25, 7, 9, ("END",))
+    (asked,) = (request.options for request in engine.requests)
+    assert (asked.sampling.temperature, asked.max_tokens, asked.timeout, asked.stop) == (0.25, 7, 9, ("END",))
 
 
 def test_a_model_made_by_name_takes_hosted_options(scripted):
@@ -184,7 +185,11 @@ def test_a_model_made_by_name_takes_hosted_options(scripted):
     init_chat_model("hermes:scripted", max_completion_tokens=7, n=1, organization="o").invoke("Hi")
     anything = init_chat_model("hermes:scripted", configurable_fields="any", num_predict=5)
     anything.invoke("Hi", config={"configurable": {"stop_sequences": ["END"]}})
-    assert [(request.max_tokens, request.stop) for request in engine.requests] == [(7, ()), (5, ("END",))]
+    options = [request.options for request in engine.requests]
+    assert [(asked.max_tokens, asked.stop) for asked in options] == [
+        (7, ()),
+        (5, ("END",)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +210,8 @@ def test_a_good_assignment_is_kept(scripted):
     llm.max_completion_tokens = 7
     llm.metadata = {"a": "b"}
     llm.invoke("Hi")
-    assert (engine.requests[0].sampling.temperature, engine.requests[0].max_tokens) == (None, 7)
+    asked = engine.requests[0].options
+    assert (asked.sampling.temperature, asked.max_tokens) == (None, 7)
     assert llm.metadata == {"a": "b"}
 
 
@@ -219,7 +225,8 @@ def test_structured_output_takes_options_of_calls(scripted, method):
     options = {"temperature": 0, "stop": ["END"], "max_completion_tokens": 40, "seed": 3, "user": "me"}
     assert llm.with_structured_output(Person, method=method, **options).invoke("Hi") == Person(name="Anna", age=31)
     (request,) = engine.requests
-    assert (request.sampling.temperature, request.stop, request.max_tokens, request.seed) == (0, ("END",), 40, 3)
+    asked = request.options
+    assert (asked.sampling.temperature, asked.stop, asked.max_tokens, asked.seed) == (0, ("END",), 40, 3)
     assert request.constraint
 
 

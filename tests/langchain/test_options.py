@@ -47,7 +47,7 @@ def test_fields_and_options_of_a_call_arrive_and_the_call_wins(scripted):
     llm.invoke("Hi")
     llm.invoke("Hi", temperature=0.0, top_k=5, min_p=0.1, repetition_penalty=1.2, seed=2, max_tokens=3, stop=["."])
     llm.invoke("Hi", temperature=None, stop=[])
-    first, second, third = engine.requests
+    first, second, third = (request.options for request in engine.requests)
     assert first.sampling == SamplingParams(temperature=0.5, top_p=0.9)
     assert (first.seed, first.max_tokens, first.stop, first.timeout) == (1, 9, ("\n",), 30)
     assert second.sampling == SamplingParams(0.0, 0.9, 5, 0.1, 1.2)
@@ -273,7 +273,7 @@ def test_log_probabilities_are_turned_off_for_one_call(scripted):
     llm, engine = scripted(lambda prompt: "Hello", top_logprobs=2)
     llm.invoke("Hi")
     llm.invoke("Hi", logprobs=False)
-    assert [request.logprobs for request in engine.requests] == [2, None]
+    assert [request.options.logprobs for request in engine.requests] == [2, None]
 
 
 # Counting
@@ -423,7 +423,7 @@ def test_fields_can_be_configured_at_run_time(scripted):
     llm, engine = scripted(lambda prompt: "Hello")
     configurable = llm.configurable_fields(temperature=ConfigurableField(id="warmth"))
     configurable.invoke("Hi", config={"configurable": {"warmth": 0.25}})
-    assert engine.requests[0].sampling.temperature == 0.25
+    assert engine.requests[0].options.sampling.temperature == 0.25
 
 
 @pytest.mark.parametrize(

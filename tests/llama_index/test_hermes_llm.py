@@ -216,7 +216,7 @@ def test_every_option_reaches_the_engine_and_a_call_overrides(scripted):
     )  # fmt: skip
     llm.chat([ChatMessage("Hi")])
     llm.chat([ChatMessage("Hi")], temperature=0, stop=["A", "B"], seed=None, logprobs=False)
-    first, second = engine.requests
+    first, second = (request.options for request in engine.requests)
     assert first.sampling == SamplingParams(0.3, 0.9, 4, 0.1, 1.1)
     assert (first.max_tokens, first.stop, first.seed, first.timeout, first.logprobs) == (7, ("END",), 3, 9.0, 2)
     assert second.sampling == SamplingParams(0, 0.9, 4, 0.1, 1.1)

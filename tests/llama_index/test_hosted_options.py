@@ -139,7 +139,7 @@ def test_a_call_lifts_the_llms_own_bound(scripted):
     llm, engine = scripted(lambda _: "Hello.", max_tokens=7)
     llm.chat(ASK, max_tokens=-1)
     llm.chat(ASK, max_tokens=None)
-    assert [request.max_tokens for request in engine.requests] == [None, 7]
+    assert [request.options.max_tokens for request in engine.requests] == [None, 7]
 
 
 @pytest.mark.parametrize("mode", ["default", "function"])
@@ -148,7 +148,7 @@ def test_what_a_prediction_decides_cannot_be_contradicted(mode, scripted):
     llm, engine = scripted([call if mode == "function" else PERSON], pydantic_program_mode=mode)
     options = {"allow_parallel_tool_calls": True, "functions": [], "tool_choice": "none", "num_predict": 40}
     assert llm.structured_predict(Person, PromptTemplate("Hi"), llm_kwargs=options) == Person(name="Anna", age=31)
-    assert engine.requests[0].max_tokens == 40
+    assert engine.requests[0].options.max_tokens == 40
 
 
 @pytest.mark.parametrize("value", [None, "x", 1, ["x"]])
@@ -186,7 +186,7 @@ def test_contexts_of_documents_are_written(options, scripted):
     extractor = DocumentContextExtractor(docstore=store, llm=llm, max_context_length=1000, max_output_tokens=20)
     nodes = SentenceSplitter().get_nodes_from_documents([document])
     assert asyncio.run(extractor.aextract(nodes)) == [{"context": "It is about Lisbon."}]
-    assert engine.requests[0].max_tokens == 20
+    assert engine.requests[0].options.max_tokens == 20
 
 
 # Objects after they were made
@@ -203,7 +203,8 @@ def test_an_object_knows_its_own_names_only_and_so_do_its_copies(scripted):
     ]
     for twin in twins:
         twin.chat(ASK)
-    assert {(request.max_tokens, request.timeout) for request in engine.requests} == {(7, 9.0)}
+    options = [request.options for request in engine.requests]
+    assert {(asked.max_tokens, asked.timeout) for asked in options} == {(7, 9.0)}
     assert len(engine.requests) == len(twins)
 
 
@@ -225,5 +226,6 @@ def test_a_good_assignment_is_kept(scripted):
     llm.max_completion_tokens = 7
     llm.system_prompt = "Be brief."
     llm.chat(ASK)
-    assert (engine.requests[0].sampling.temperature, engine.requests[0].max_tokens) == (None, 7)
+    asked = engine.requests[0].options
+    assert (asked.sampling.temperature, asked.max_tokens) == (None, 7)
     assert llm.system_prompt == "Be brief."

@@ -91,7 +91,7 @@ def test_system_prompt_is_honored(predict, scripted):
 def test_options_of_the_call_are_kept_and_its_dict_is_not_changed(predict, scripted):
     llm, engine = scripted([REPLY])
     predict(llm, Port, max_tokens=300, tool_choice=None, tool_required=False, allow_parallel_tool_calls=False)
-    assert engine.requests[0].max_tokens == 300
+    assert engine.requests[0].options.max_tokens == 300
     options = {"seed": 1}
     llm, _ = scripted([REPLY])
     llm.structured_predict(Port, PROMPT, options, place="Brest")

@@ -18,7 +18,7 @@ import httpx
 from hermes_runtime import load_engine
 from hermes_runtime.engines.base import Usage
 from hermes_runtime.errors import InvalidRequestError
-from hermes_runtime.options.generation import SamplingParams
+from hermes_runtime.options.generation import GenerationOptions, SamplingParams
 from hermes_runtime.parser.events import InvalidToolCallEvent, TextDelta, ToolCallDelta, ToolCallEvent
 from hermes_runtime.turn import Turn, TurnRequest, render
 from tests.llama_index_contract.replies import Call, Reply
@@ -175,8 +175,7 @@ def _generated(question: Question, context_window: int) -> Iterator[Piece]:
         tool_choice=question.tool_choice,
         parallel_tool_calls=question.parallel,
         schema=question.schema,
-        sampling=SamplingParams(temperature=0),
-        max_tokens=question.max_tokens or 128,
+        options=GenerationOptions(SamplingParams(temperature=0), max_tokens=question.max_tokens or 128),
     )
     length = len(render(engine, request).token_ids)
     if length >= context_window:

@@ -21,6 +21,7 @@ from hermes_runtime.prompt import build_prompt
 from hermes_runtime.turn import Turn, TurnRequest
 from tests.support.mistral import IM_END, IM_START, load_mistral_tokenizer
 from tests.support.random_turns import random_engines, random_request, run_turns
+from tests.support.requests import turn_request
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.small_model import COLUMNS
 
@@ -108,7 +109,7 @@ def test_the_prompt_writes_the_tag_as_the_model_learned_it(tokenizer):
 def test_a_random_model_writes_only_valid_calls_from_prompt_to_parser(tokenizer):
     with random_engines(tokenizer) as engines:
         judged = run_turns(engines, [random_request(seed, max_tokens=250) for seed in range(25)])
-    assert not [(turn.turn.request.seed, turn.wrong) for turn in judged if turn.wrong]
+    assert not [(turn.turn.request.options.seed, turn.wrong) for turn in judged if turn.wrong]
     calling = [turn for turn in judged if turn.result.tool_calls]
     assert len(calling) >= 10
     assert sum(OPEN in turn.result.token_ids for turn in calling) >= 8
@@ -119,7 +120,7 @@ def test_a_random_model_writes_only_valid_calls_from_prompt_to_parser(tokenizer)
 def test_what_only_looks_like_a_call_is_text_where_none_is_asked_for(tokenizer):
     written = '{"name": "search", "arguments": {"q": "x"}}'
     for options in ({}, {"schema": {"type": "object"}}):
-        request = TurnRequest([User("Find it.")], tools=[SEARCH], tool_choice="none", **options)
+        request = turn_request([User("Find it.")], tools=[SEARCH], tool_choice="none", **options)
         turn = Turn(ScriptedEngine(tokenizer, [written]), request)
         list(turn)
         assert (turn.result.content, turn.result.tool_calls, turn.result.finish_reason) == (written, (), "stop")

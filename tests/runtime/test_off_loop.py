@@ -13,9 +13,10 @@ from hermes_runtime.errors import EngineError, InvalidRequestError
 from hermes_runtime.messages import ToolSpec, User
 from hermes_runtime.off_loop import off_loop
 from hermes_runtime.options.generation import SamplingParams
-from hermes_runtime.turn import Turn, TurnRequest
+from hermes_runtime.turn import Turn
 from hermes_runtime.turn.retries import RetriedTurn
 from tests.support.loop_watch import watch_turns
+from tests.support.requests import turn_request
 from tests.support.scripted_engine import PATIENCE, ScriptedEngine
 
 WHO = ContextVar("who", default="nobody")
@@ -73,7 +74,7 @@ def test_a_forked_child_has_threads_of_its_own():
 
 
 def request(**options):
-    return TurnRequest([User("What time is it?")], tools=[TOOL], **options)
+    return turn_request([User("What time is it?")], tools=[TOOL], **options)
 
 
 async def test_a_turn_is_made_handed_over_and_repaired_beside_the_loop(mistral_tokenizer, monkeypatch):

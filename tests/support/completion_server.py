@@ -11,7 +11,7 @@ from typing import Any
 
 from hermes_runtime.engines.base import Engine, GenerationRequest, TokenDelta
 from hermes_runtime.errors import InvalidRequestError
-from hermes_runtime.options.generation import SamplingParams
+from hermes_runtime.options.generation import GenerationOptions, SamplingParams
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
@@ -82,13 +82,15 @@ class CompletionServer:
         grammar = (body.get("structured_outputs") or {}).get("grammar") if self.abilities.takes_grammar else None
         return GenerationRequest(
             prompt_ids=tuple(self.prompt_ids(body["prompt"])),
-            sampling=SamplingParams(**options),
+            options=GenerationOptions(
+                SamplingParams(**options),
+                stop=tuple(body.get("stop") or ()),
+                max_tokens=body.get("max_tokens", 16),
+                seed=body.get("seed"),
+                logprobs=body.get("logprobs"),
+            ),
             constraint=grammar,
-            stop=tuple(body.get("stop") or ()),
             stop_ids=tuple(body.get("stop_token_ids") or ()),
-            max_tokens=body.get("max_tokens", 16),
-            seed=body.get("seed"),
-            logprobs=body.get("logprobs"),
         )
 
     def choice(self, delta: TokenDelta, body: dict[str, Any]) -> dict[str, Any]:

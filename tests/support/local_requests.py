@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.options.generation import SamplingParams
+from tests.support.requests import generation_request
 
 GREEDY, WARM = SamplingParams(temperature=0.0), SamplingParams(temperature=1.0)
 TOOLS = [
@@ -28,7 +28,7 @@ PROMPT = (1, 1838, 13, 5365, 736)
 
 
 def request(prompt=PROMPT, **options):
-    return GenerationRequest(tuple(prompt), **({"sampling": GREEDY, "max_tokens": 12} | options))
+    return generation_request(tuple(prompt), **({"sampling": GREEDY, "max_tokens": 12} | options))
 
 
 def ids_of(deltas):

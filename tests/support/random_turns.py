@@ -20,7 +20,7 @@ import torch
 
 from hermes_runtime.engines.local.engine import EngineLimits, LocalEngine
 from hermes_runtime.messages import ToolSpec
-from hermes_runtime.options.generation import SamplingParams
+from hermes_runtime.options.generation import GenerationOptions, SamplingParams
 from hermes_runtime.turn import Turn, TurnRequest, TurnResult
 from tests.support.small_model import COLUMNS, small_checkpoint
 from tests.support.toolsets import CLOSING, bounded, problems_of, random_tools, read_calls
@@ -84,9 +84,9 @@ def random_request(seed: int, *, max_tokens: int, unbounded: float = 0.0) -> Ran
         parallel_tool_calls=parallel,
         max_calls=rng.randint(1, 4),
         dialect=dialect,
-        sampling=SamplingParams(temperature=1.0, top_p=1.0, top_k=0),
-        max_tokens=max_tokens,
-        seed=seed,
+        options=GenerationOptions(
+            SamplingParams(temperature=1.0, top_p=1.0, top_k=0), max_tokens=max_tokens, seed=seed
+        ),
     )
     return RandomTurn(asked, name, parallel, tuple(tools), request)
 

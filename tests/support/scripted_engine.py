@@ -164,7 +164,7 @@ class ScriptedRun:
         if not isinstance(reply, CutReply):
             self._ids.append(self._end_id)
         self._detokenizer = Detokenizer(self._decode)
-        self._scanner = StopScanner(request.stop)
+        self._scanner = StopScanner(request.options.stop)
 
     def wait_ended(self) -> None:
         """Wait until the producer has stopped."""
@@ -190,7 +190,7 @@ class ScriptedRun:
 
     def _produce(self) -> FinishReason:
         room = self._engine.context_window - len(self.request.prompt_ids)
-        limit = min(self.request.max_tokens or room, room)
+        limit = min(self.request.options.max_tokens or room, room)
         for token_id in self._ids:
             if self.tokens_made == self._engine.pause_after:
                 self._stall()
@@ -212,16 +212,16 @@ class ScriptedRun:
             self.channel.stirred.clear()
             if self._engine.is_resumed or self.channel.is_cancelled:
                 return
-            if not self.channel.stirred.wait(self.request.timeout or PATIENCE):
-                raise GenerationTimeoutError(f"no complete answer within {self.request.timeout} seconds")
+            if not self.channel.stirred.wait(self.request.options.timeout or PATIENCE):
+                raise GenerationTimeoutError(f"no complete answer within {self.request.options.timeout} seconds")
 
     def _logprobs(self, token_id: int) -> tuple[TokenLogprob, ...] | None:
         """Report certainty: the token itself at 0, `k` alternatives below it."""
-        if self.request.logprobs is None:
+        if self.request.options.logprobs is None:
             return None
         top = tuple(
             TokenLogprob(token_id + step, self._decode([token_id + step]), -float(step))
-            for step in range(self.request.logprobs)
+            for step in range(self.request.options.logprobs)
         )
         return (TokenLogprob(token_id, self._decode([token_id]), 0.0, top),)
 

@@ -119,7 +119,7 @@ class LocalEngine:
             channel,
             defaults=self._defaults,
             end_ids=self._end_ids,
-            limit=prompt_length + min(request.max_tokens or room, room),
+            limit=prompt_length + min(request.options.max_tokens or room, room),
             vocabulary_size=self._vocabulary_size,
             decode=self._decode,
             longest_draft=self._limits.draft,

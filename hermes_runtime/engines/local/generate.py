@@ -84,7 +84,7 @@ class GenerateEngine:
                 self._constraints.compile(request.constraint), prompt_length=len(request.prompt_ids)
             )
         channel = open_channel()
-        deadline = time.monotonic() + request.timeout if request.timeout else float("inf")
+        deadline = time.monotonic() + request.options.timeout if request.options.timeout else float("inf")
         with self._close_lock:
             if self._is_closed:
                 raise refusal(self.model_name, is_left_behind=self._is_left_behind)
@@ -135,7 +135,7 @@ class GenerateEngine:
             attention_mask=torch.ones_like(prompt),
             generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
                 do_sample=False,
-                max_new_tokens=min(request.max_tokens or room, room),
+                max_new_tokens=min(request.options.max_tokens or room, room),
                 eos_token_id=list(sink.stop_ids),
                 pad_token_id=next(iter(sink.stop_ids)),
             ),
@@ -161,11 +161,11 @@ class _Sink(StoppingCriteria):
         self._is_closing = is_closing
         self._decode = lambda ids: str(checkpoint.tokenizer.decode(ids, skip_special_tokens=False))
         self._detokenizer = Detokenizer(self._decode)
-        self._scanner = StopScanner(job.request.stop)
+        self._scanner = StopScanner(job.request.options.stop)
         self._seen = len(job.request.prompt_ids)
         self._ended_by_id = False
         self.stop_ids = frozenset((*checkpoint.eos_ids, *job.request.stop_ids))
-        self.recorder = None if job.request.logprobs is None else LogprobRecorder()
+        self.recorder = None if job.request.options.logprobs is None else LogprobRecorder()
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.BoolTensor:
         for token_id in input_ids[0, self._seen :].tolist():
@@ -181,7 +181,7 @@ class _Sink(StoppingCriteria):
         self._job.channel.put(TokenDelta((token_id,), text, self._logprobs(token_id)))
 
     def _logprobs(self, token_id: int) -> tuple[TokenLogprob, ...] | None:
-        alternatives = self._job.request.logprobs
+        alternatives = self._job.request.options.logprobs
         if self.recorder is None or alternatives is None:
             return None
         return (self.recorder.record(token_id, alternatives, self._decode),)
@@ -197,7 +197,7 @@ class _Sink(StoppingCriteria):
 
     def _check_deadline(self) -> None:
         if time.monotonic() > self._job.deadline:
-            raise GenerationTimeoutError(f"no complete answer within {self._job.request.timeout:g} seconds")
+            raise GenerationTimeoutError(f"no complete answer within {self._job.request.options.timeout:g} seconds")
 
     def end(self) -> None:
         """Send what is held back and the reason of the end."""

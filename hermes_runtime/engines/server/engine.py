@@ -124,7 +124,7 @@ class ServerEngine:
             defaults=self._vocabulary.generation_defaults,
             end_ids=self._vocabulary.eos_ids,
             end_texts=self._end_texts,
-            max_tokens=min(request.max_tokens or room, room),
+            max_tokens=min(request.options.max_tokens or room, room),
         )
         if self.is_closed:
             raise EngineError(f"the engine of {self.model_name!r} is closed; load it again")
@@ -153,7 +153,7 @@ class ServerEngine:
         events = self._client.stream(COMPLETIONS, body)
         try:
             async for event in events:
-                chunk = read_chunk(event, self._decode, request.logprobs)
+                chunk = read_chunk(event, self._decode, request.options.logprobs)
                 if writer.is_stopped and chunk.finish_reason is None and reason is None and (chunk.ids or chunk.text):
                     reason = "stop"  # a stop string was met here, and the server goes on past it
                     break

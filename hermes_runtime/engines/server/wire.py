@@ -132,7 +132,7 @@ def request_body(
         InvalidRequestError: The server cannot honor an option.
     """
     _check(profile, request)
-    sampling = request.sampling.with_defaults(defaults)
+    sampling = request.options.sampling.with_defaults(defaults)
     body: dict[str, Any] = {
         "model": profile.model,
         "prompt": prompt,
@@ -146,10 +146,10 @@ def request_body(
         body[field] = getattr(sampling, option)
     if body.get("top_k") == 0 and _FIELDS[profile.kind] is _TORCH_FIELDS:
         body["top_k"] = _ALL_CANDIDATES
-    if request.seed is not None:
-        body["seed"] = request.seed % _SEED_RANGE
+    if request.options.seed is not None:
+        body["seed"] = request.options.seed % _SEED_RANGE
     # Servers that tell ids are asked to stop at ids, and text is cut here; of others, text is all there is.
-    stop = list(request.stop) if profile.tells_ids else [*request.stop, *end_texts]
+    stop = list(request.options.stop) if profile.tells_ids else [*request.options.stop, *end_texts]
     if stop:
         body["stop"] = stop
     if profile.tells_ids:
@@ -162,8 +162,8 @@ def request_body(
         body["spaces_between_special_tokens"] = False
     if profile.kind == "llama.cpp":
         body |= {"cache_prompt": True, "repeat_last_n": len(request.prompt_ids) + max_tokens}
-    if request.logprobs is not None:  # of 0 alternatives, some servers tell nothing at all
-        body |= {"logprobs": max(1, request.logprobs), "return_tokens_as_token_ids": True}
+    if request.options.logprobs is not None:  # of 0 alternatives, some servers tell nothing at all
+        body |= {"logprobs": max(1, request.options.logprobs), "return_tokens_as_token_ids": True}
     if request.constraint is not None and profile.grammar is not None:
         body |= GRAMMAR_FORMS[profile.grammar].fields(request.constraint)
     return body
@@ -173,12 +173,12 @@ def _check(profile: ServerProfile, request: GenerationRequest) -> None:
     where = f"this server ({profile.kind})"
     if request.constraint is not None and profile.grammar is None:
         raise InvalidRequestError(f"{where} takes no grammar, so a constraint cannot be kept")
-    if request.logprobs is not None and not profile.tells_logprobs:
+    if request.options.logprobs is not None and not profile.tells_logprobs:
         raise InvalidRequestError(f"{where} tells no log-probabilities by token id; leave logprobs out")
     if request.stop_ids and not profile.tells_ids:
         raise InvalidRequestError(f"{where} stops at no token ids; use stop strings")
     for option, neutral in _NEUTRAL.items():
-        asked = getattr(request.sampling, option)
+        asked = getattr(request.options.sampling, option)
         if asked not in (None, neutral) and option not in _FIELDS[profile.kind]:
             raise InvalidRequestError(f"{where} has no {option}; leave it out, got {asked!r}")
 

@@ -30,9 +30,9 @@ class DeltaWriter:
     ) -> None:
         self._channel = channel
         self._prompt_tokens = len(request.prompt_ids)
-        self._timeout = request.timeout
+        self._timeout = request.options.timeout
         self._detokenizer = Detokenizer(decode)
-        self._scanner = StopScanner(request.stop)
+        self._scanner = StopScanner(request.options.stop)
         self._stop_ids = frozenset((*end_ids, *request.stop_ids))
         self.count = 0
         self.has_written = False

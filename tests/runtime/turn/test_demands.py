@@ -14,6 +14,7 @@ from hermes_runtime.messages import Assistant, ToolSpec, User
 from hermes_runtime.parser import InvalidToolCallEvent, TextDelta, ToolCallEvent
 from hermes_runtime.turn import Turn, TurnRequest
 from hermes_runtime.turn.demands import Demands
+from tests.support.requests import turn_request
 from tests.support.scripted_engine import ScriptedEngine
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -33,7 +34,7 @@ def bare(request, mistral_tokenizer):
 
 def ask(engine, **options):
     defaults = {"tools": TOOLS, "constrained": engine.grammar_language is None}
-    return Turn(engine, TurnRequest([User("Weather in Brest?")], **(defaults | options)))
+    return Turn(engine, turn_request([User("Weather in Brest?")], **(defaults | options)))
 
 
 def read(turn):

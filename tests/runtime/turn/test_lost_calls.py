@@ -11,6 +11,7 @@ from hermes_runtime.errors import EngineError
 from hermes_runtime.messages import InvalidToolCall, User
 from hermes_runtime.turn import Turn, TurnRequest
 from hermes_runtime.turn.lost_calls import cut_off, length_limit, lost_calls
+from tests.support.requests import turn_request
 from tests.support.scripted_engine import ScriptedEngine
 
 WEATHER = {
@@ -28,7 +29,7 @@ def finish(mistral_tokenizer, caplog):
 
     def run(*replies, asynchronous=False, engine=None, **options):
         made = ScriptedEngine(mistral_tokenizer, replies, **(engine or {}))
-        turn = Turn(made, TurnRequest([User("Weather?")], tools=[WEATHER], **options))
+        turn = Turn(made, turn_request([User("Weather?")], tools=[WEATHER], **options))
 
         async def drain():
             async for _ in turn:

@@ -17,7 +17,7 @@ def engines(mistral_tokenizer):
 
 def test_random_weights_write_only_valid_calls_from_prompt_to_parser(engines):
     judged = run_turns(engines, [random_request(seed, max_tokens=300) for seed in range(100)])
-    assert not [(turn.turn.request.seed, turn.wrong) for turn in judged if turn.wrong]
+    assert not [(turn.turn.request.options.seed, turn.wrong) for turn in judged if turn.wrong]
     finished = Counter(turn.turn.asked for turn in judged if turn.result.finish_reason != "length")
     assert all(finished[asked] >= 14 for asked in ASKED), finished
     assert sum(len(turn.result.tool_calls) for turn in judged) > 60
@@ -25,6 +25,6 @@ def test_random_weights_write_only_valid_calls_from_prompt_to_parser(engines):
 
 def test_turns_that_are_cut_early_leave_nothing_runnable_behind(engines):
     judged = run_turns(engines, [random_request(seed, max_tokens=5 + seed, unbounded=0.5) for seed in range(50)])
-    assert not [(turn.turn.request.seed, turn.wrong) for turn in judged if turn.wrong]
+    assert not [(turn.turn.request.options.seed, turn.wrong) for turn in judged if turn.wrong]
     cut = [turn for turn in judged if turn.result.finish_reason == "length"]
     assert sum(bool(turn.result.invalid_tool_calls) for turn in cut) > 10

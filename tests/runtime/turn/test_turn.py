@@ -16,6 +16,7 @@ from hermes_runtime.messages import Assistant, ToolResult, ToolSpec, User
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.parser import InvalidToolCallEvent, ReasoningDelta, TextDelta, ToolCallEvent
 from hermes_runtime.turn import Turn, TurnRequest, render
+from tests.support.requests import turn_request
 from tests.support.scripted_engine import ScriptedEngine
 
 WEATHER = ToolSpec(
@@ -29,7 +30,7 @@ BROKEN = "<tool_call>\n{'arguments': {'city': }, 'name': 'get_weather'}\n</tool_
 
 
 def ask(engine, question="Weather in Brest?", **options):
-    return Turn(engine, TurnRequest([User(question)], **({"tools": [WEATHER]} | options)))
+    return Turn(engine, turn_request([User(question)], **({"tools": [WEATHER]} | options)))
 
 
 def finish(turn):
@@ -79,8 +80,9 @@ def test_every_option_reaches_the_engine(mistral_tokenizer):
     options = {"sampling": SamplingParams(temperature=0.3), "max_tokens": 7, "stop": ("END",), "seed": 3}
     finish(ask(engine, timeout=9.0, logprobs=2, **options))
     (request,) = engine.requests
-    assert (request.sampling, request.max_tokens, request.stop, request.seed) == tuple(options.values())
-    assert (request.timeout, request.logprobs) == (9.0, 2)
+    asked = request.options
+    assert (asked.sampling, asked.max_tokens, asked.stop, asked.seed) == tuple(options.values())
+    assert (asked.timeout, asked.logprobs) == (9.0, 2)
     assert request.constraint is not None
 
 

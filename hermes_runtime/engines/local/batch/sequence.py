@@ -64,13 +64,13 @@ class Sequence:
         self._certain = 0
         self._constraint = constraint
         self._drafter = Drafter(constraint, longest_draft)
-        self._deadline = time.monotonic() + request.timeout if request.timeout else float("inf")
+        self._deadline = time.monotonic() + request.options.timeout if request.options.timeout else float("inf")
         self._limit = limit
         self._stop_ids = frozenset((*end_ids, *request.stop_ids))
         self._decode = decode
         self._detokenizer = Detokenizer(decode)
-        self._scanner = StopScanner(request.stop)
-        self._recorder = None if request.logprobs is None else LogprobRecorder()
+        self._scanner = StopScanner(request.options.stop)
+        self._recorder = None if request.options.logprobs is None else LogprobRecorder()
         self._processors = sampling_processors(
             request,
             defaults,
@@ -109,7 +109,7 @@ class Sequence:
             GenerationTimeoutError: It is.
         """
         if time.monotonic() > self._deadline:
-            raise GenerationTimeoutError(f"no complete answer within {self.request.timeout:g} seconds")
+            raise GenerationTimeoutError(f"no complete answer within {self.request.options.timeout:g} seconds")
 
     def start(self, cached: int) -> None:
         """Go on after the tokens that the slot holds."""
@@ -200,7 +200,7 @@ class Sequence:
         self.channel.put(TokenDelta((token,), text, self._logprobs(token)))
 
     def _logprobs(self, token: int) -> tuple[TokenLogprob, ...] | None:
-        alternatives = self.request.logprobs
+        alternatives = self.request.options.logprobs
         if self._recorder is None or alternatives is None:
             return None
         return (self._recorder.record(token, alternatives, self._decode),)

@@ -96,8 +96,8 @@ class SeededDraw(LogitsProcessor):
 
 def takes_best(request: GenerationRequest, defaults: SamplingParams) -> bool:
     """Whether the best-scored token that may come next is always the one to take, and nothing else of it is asked."""
-    params = request.sampling.with_defaults(defaults)
-    return not params.temperature and params.repetition_penalty in (None, 1.0) and request.logprobs is None
+    params = request.options.sampling.with_defaults(defaults)
+    return not params.temperature and params.repetition_penalty in (None, 1.0) and request.options.logprobs is None
 
 
 def sampling_processors(
@@ -108,7 +108,7 @@ def sampling_processors(
     vocabulary_size: int,
 ) -> LogitsProcessorList:
     """Return the processors after which the best-scored token is the one to take."""
-    params = request.sampling.with_defaults(defaults)
+    params = request.options.sampling.with_defaults(defaults)
     chain = LogitsProcessorList([VocabularyMask(vocabulary_size)])
     if recorder is not None:
         chain.append(recorder)
@@ -125,5 +125,5 @@ def sampling_processors(
         chain.append(TopPLogitsWarper(float(params.top_p)))
     if params.min_p:
         chain.append(MinPLogitsWarper(float(params.min_p)))
-    chain.append(SeededDraw(request.seed))
+    chain.append(SeededDraw(request.options.seed))
     return chain

@@ -11,7 +11,6 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.engines.local.batch.limits import DEFAULT_LIMITS, EngineLimits
 from hermes_runtime.engines.local.cache import slots
 from hermes_runtime.engines.local.engine import LocalEngine
@@ -19,6 +18,7 @@ from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.errors import DeviceMemoryError, EngineError, InvalidRequestError
 from hermes_runtime.options.generation import SamplingParams
 from tests.support.local_requests import ids_of
+from tests.support.requests import generation_request
 from tests.support.small_model import small_checkpoint
 
 SIZES = (
@@ -35,7 +35,7 @@ PROMPTS = [(1, 600, 601), (1, *range(610, 640)), (1, 650)]
 
 
 def request(prompt, tokens=10):
-    return GenerationRequest(tuple(prompt), SamplingParams(temperature=0.0), max_tokens=tokens)
+    return generation_request(tuple(prompt), sampling=SamplingParams(temperature=0.0), max_tokens=tokens)
 
 
 @contextmanager

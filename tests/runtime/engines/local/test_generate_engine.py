@@ -10,7 +10,6 @@ import threading
 import pytest
 import torch
 
-from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.errors import (
     ContextWindowExceededError,
@@ -22,6 +21,7 @@ from hermes_runtime.errors import (
 from hermes_runtime.options.generation import SamplingParams
 from tests.support.local_requests import GREEDY, PROMPT, WARM, ids_of
 from tests.support.mistral import IM_END
+from tests.support.requests import generation_request
 from tests.support.small_model import small_checkpoint
 
 
@@ -33,7 +33,7 @@ def engine(mistral_tokenizer):
 
 
 def request(**options):
-    return GenerationRequest(PROMPT, **({"sampling": GREEDY, "max_tokens": 12} | options))
+    return generation_request(PROMPT, **({"sampling": GREEDY, "max_tokens": 12} | options))
 
 
 def text_of(deltas):
@@ -201,13 +201,13 @@ async def test_many_readers_get_their_own_answer(engine):
 
 
 def test_prompt_past_the_window_is_refused_with_both_numbers(engine):
-    too_long = GenerationRequest((1,) * 600, sampling=GREEDY)
+    too_long = generation_request((1,) * 600, sampling=GREEDY)
     with pytest.raises(ContextWindowExceededError, match=r"600.*512"):
         engine.submit(too_long)
 
 
 def test_answer_ends_with_the_window(engine):
-    full = GenerationRequest((1,) * 505, sampling=GREEDY, max_tokens=100)
+    full = generation_request((1,) * 505, sampling=GREEDY, max_tokens=100)
     deltas = list(engine.submit(full))
     assert len(ids_of(deltas)) == 7
     assert deltas[-1].finish_reason == "length"
@@ -250,10 +250,10 @@ def test_interpreter_exits_while_a_generation_runs():
     script = (
         "from tests.support.mistral import load_mistral_tokenizer\n"
         "from tests.support.small_model import small_checkpoint\n"
-        "from hermes_runtime.engines.base import GenerationRequest\n"
+        "from tests.support.requests import generation_request\n"
         "from hermes_runtime.engines.local.generate import GenerateEngine\n"
         "engine = GenerateEngine(small_checkpoint(load_mistral_tokenizer()))\n"
-        "generation = engine.submit(GenerationRequest((1, 2, 3), max_tokens=400))\n"
+        "generation = engine.submit(generation_request((1, 2, 3), max_tokens=400))\n"
         "next(iter(generation))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120, check=False)

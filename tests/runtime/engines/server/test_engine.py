@@ -26,6 +26,7 @@ from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.prompt import build_prompt
 from hermes_runtime.turn import Turn, render
 from tests.support.completion_server import TEXT_ONLY, VLLM, CompletionServer
+from tests.support.requests import changed, generation_request
 from tests.support.server_turns import ASK, INJECTION, PERSON, REQUESTS, WEATHER, doctor_on, finish, spelled
 from tests.support.weather import get_weather
 
@@ -128,7 +129,7 @@ def test_a_window_larger_than_the_servers_is_refused(as_vllm):
 
 def test_the_next_turn_extends_the_last_one_token_for_token(as_vllm):
     engine, server = as_vllm
-    first = replace(ASK, messages=[User("Hello.")], tools=(), max_tokens=None)
+    first = changed(ASK, messages=[User("Hello.")], tools=(), max_tokens=None)
     _, result = finish(engine, first)
     _, second = finish(engine, replace(first, messages=[User("Hello."), _said(result), User("And now?")]))
     before = [*server.prompts[-2], *result.token_ids]
@@ -154,7 +155,7 @@ def test_text_in_and_out_says_the_same(local, over, adds_bos):
 
 def test_content_opens_no_turn_on_a_server_of_text(local, as_text):
     engine, server = as_text
-    request = replace(ASK, messages=[System("Be kind."), User(INJECTION)], max_tokens=4)
+    request = changed(ASK, messages=[System("Be kind."), User(INJECTION)], max_tokens=4)
     finish(engine, request)
     assert _controls(local.tokenizer, server.prompts[-1]) == _controls(
         local.tokenizer, render(local, request).token_ids
@@ -191,7 +192,7 @@ def test_no_content_opens_a_turn_once_it_is_text(content, local, mistral_tokeniz
     ],
 )
 def test_without_a_grammar_a_tool_choice_is_checked_not_ignored(as_text, question, choice, is_met):
-    greedy = replace(ASK, messages=[User(question)], sampling=SamplingParams(temperature=0.0), max_tokens=200)
+    greedy = changed(ASK, messages=[User(question)], sampling=SamplingParams(temperature=0.0), max_tokens=200)
     turn = Turn(as_text[0], replace(greedy, tool_choice=choice))
     with nullcontext() if is_met else pytest.raises(UnmetDemandError, match="in vain"):
         list(turn)
@@ -210,13 +211,13 @@ def test_without_a_grammar_a_tool_choice_is_checked_not_ignored(as_text, questio
 def test_what_a_server_cannot_honor_is_refused(as_text, options, named):
     sampling = SamplingParams(min_p=options.pop("min_p", None))
     with pytest.raises(InvalidRequestError, match=named):
-        as_text[0].submit(GenerationRequest((1, 2), sampling=sampling, **options))
+        as_text[0].submit(generation_request((1, 2), sampling=sampling, **options))
 
 
 def test_options_reach_the_server_under_its_names(as_vllm, as_text):
     sampling = SamplingParams(temperature=0.5, top_p=0.9, top_k=0, repetition_penalty=1.1)
     for engine, server in (as_vllm, as_text):
-        list(engine.submit(GenerationRequest((1, 5), sampling=sampling, seed=2**31 + 5, max_tokens=1)))
+        list(engine.submit(generation_request((1, 5), sampling=sampling, seed=2**31 + 5, max_tokens=1)))
         body = server.bodies[-1]
         assert (body["temperature"], body["top_p"], body["seed"], body["max_tokens"]) == (0.5, 0.9, 5, 1)
     assert as_vllm[1].bodies[-1]["top_k"] == -1
@@ -310,6 +311,6 @@ def test_every_form_of_a_grammar_is_one_that_llguidance_reads(name):
 def test_no_text_is_beyond_encoding(as_vllm):
     engine, _ = as_vllm
     lone = "\ud83d"
-    request = replace(ASK, messages=[User(f"Hi {lone}")], stop=(lone,), max_tokens=4)
+    request = changed(ASK, messages=[User(f"Hi {lone}")], stop=(lone,), max_tokens=4)
     _, result = finish(engine, request)
     assert result.usage.completion_tokens

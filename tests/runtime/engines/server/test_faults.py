@@ -25,6 +25,7 @@ from hermes_runtime.messages import ToolSpec, User
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.turn import Turn, TurnRequest
 from tests.support.faulty_server import FaultyServer, event
+from tests.support.requests import generation_request
 from tests.support.server_turns import doctor_on
 
 HELLO, WORLD = "Hello", " world."
@@ -80,7 +81,7 @@ def answer_well(words):
 
 
 def ask(**options):
-    return GenerationRequest(prompt_ids=(1, 2, 3), max_tokens=50, **options)
+    return generation_request((1, 2, 3), max_tokens=50, **options)
 
 
 def text_of(generation):

@@ -28,6 +28,7 @@ from hermes_runtime.turn import TurnRequest, render
 from tests.support.dense_tiny import dense_tensors
 from tests.support.places import ROOT
 from tests.support.real_server import serve
+from tests.support.requests import changed, turn_request
 from tests.support.server_turns import ASK, INJECTION, REQUESTS, WEATHER, finish, spelled
 
 PLACE = os.environ.get("LLAMA_CPP")
@@ -149,10 +150,10 @@ SHORT = {
 def test_a_forced_call_of_a_hot_model_is_well_formed(engine, seed, dialect):
     tools = [replace(WEATHER, parameters=SHORT), replace(TIME, parameters=SHORT | {"required": []})]
     choice = ["required", "get_time"][seed % 2]
-    request = replace(
+    request = changed(
         ASK, messages=[User("Hello.")], tools=tools, tool_choice=choice, max_calls=2, max_tokens=400, dialect=dialect
     )
-    _, result = finish(engine, replace(request, sampling=HOT, seed=seed))
+    _, result = finish(engine, changed(request, sampling=HOT, seed=seed))
     assert result.finish_reason == "tool_calls"
     assert 1 <= len(result.tool_calls) <= 2
     assert not result.invalid_tool_calls
@@ -163,14 +164,14 @@ def test_a_forced_call_of_a_hot_model_is_well_formed(engine, seed, dialect):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_none_writes_no_call(engine, seed):
-    _, result = finish(engine, replace(ASK, tool_choice="none", sampling=SamplingParams(temperature=1.0), seed=seed))
+    _, result = finish(engine, changed(ASK, tool_choice="none", sampling=SamplingParams(temperature=1.0), seed=seed))
     assert (result.tool_calls, result.invalid_tool_calls) == ((), ())
     assert result.finish_reason != "tool_calls"
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_an_answer_of_a_schema_is_one(engine, seed):
-    request = TurnRequest([User("Hello.")], schema=SHORT, max_tokens=200, sampling=HOT, seed=seed)
+    request = turn_request([User("Hello.")], schema=SHORT, max_tokens=200, sampling=HOT, seed=seed)
     _, result = finish(engine, request)
     assert result.finish_reason == "stop"
     Draft202012Validator(SHORT).validate(json.loads(result.content))
@@ -179,7 +180,7 @@ def test_an_answer_of_a_schema_is_one(engine, seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_an_answer_is_one_of_the_choices(engine, seed):
     choices = ["New", "New York", 'a "b" \\ c']
-    request = TurnRequest([User("Hello.")], choices=choices, max_tokens=30, sampling=HOT, seed=seed)
+    request = turn_request([User("Hello.")], choices=choices, max_tokens=30, sampling=HOT, seed=seed)
     _, result = finish(engine, request)
     assert result.content in choices
     assert result.finish_reason == "stop"
@@ -187,8 +188,8 @@ def test_an_answer_is_one_of_the_choices(engine, seed):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_turn_is_a_call_or_the_final_form(engine, seed):
-    request = replace(ASK, tools=[replace(WEATHER, parameters=SHORT)], schema=SHORT, max_tokens=300)
-    _, result = finish(engine, replace(request, sampling=HOT, seed=seed, parallel_tool_calls=False))
+    request = changed(ASK, tools=[replace(WEATHER, parameters=SHORT)], schema=SHORT, max_tokens=300)
+    _, result = finish(engine, changed(request, sampling=HOT, seed=seed, parallel_tool_calls=False))
     assert result.finish_reason in ("stop", "tool_calls")
     if result.tool_calls:
         assert not result.content
@@ -222,13 +223,13 @@ def test_a_regular_expression_is_refused(engine):
 
 
 def test_content_opens_no_turn(engine):
-    _, result = finish(engine, replace(ASK, messages=[System("Be kind."), User(INJECTION)], max_tokens=8))
+    _, result = finish(engine, changed(ASK, messages=[System("Be kind."), User(INJECTION)], max_tokens=8))
     assert result.usage.completion_tokens == 8
 
 
 def test_stop_strings_and_limits_hold(local, engine):
     for options in ({"stop": ("city",)}, {"max_tokens": 6}):
-        request = replace(ASK, **options)
+        request = changed(ASK, **options)
         _, here = finish(local, request)
         _, there = finish(engine, request)
         assert (there.content, there.tool_calls, there.finish_reason) == (
@@ -240,7 +241,7 @@ def test_stop_strings_and_limits_hold(local, engine):
 
 def test_log_probabilities_are_told_or_refused(local, own, pythons):
     for alternatives in (0, 3):
-        request = replace(ASK, logprobs=alternatives, max_tokens=30, constrained=False, stop=("name",))
+        request = changed(ASK, logprobs=alternatives, max_tokens=30, constrained=False, stop=("name",))
         _, here = finish(local, request)
         _, there = finish(own, request)
         assert [token.id for token in there.logprobs] == [token.id for token in here.logprobs[: len(there.logprobs)]]
@@ -249,7 +250,7 @@ def test_log_probabilities_are_told_or_refused(local, own, pythons):
             assert (token.text, token.logprob) == (expected.text, pytest.approx(expected.logprob, abs=1e-3))
             assert {other.id for other in token.top} == {other.id for other in expected.top}
     with pytest.raises(InvalidRequestError, match="log-probabilities"):
-        finish(pythons, replace(ASK, logprobs=1))
+        finish(pythons, changed(ASK, logprobs=1))
 
 
 def test_prompts_are_the_local_engines_and_a_conversation_is_computed_once(local, own):

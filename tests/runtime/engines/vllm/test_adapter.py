@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hermes_runtime.engines.base import GenerationRequest, Usage
+from hermes_runtime.engines.base import Usage
 from hermes_runtime.engines.registry import load_engine
 from hermes_runtime.engines.vllm import VLLMEngine
 from hermes_runtime.errors import (
@@ -18,6 +18,7 @@ from hermes_runtime.errors import (
 )
 from hermes_runtime.options.generation import SamplingParams
 from tests.support import fake_vllm
+from tests.support.requests import generation_request
 
 END = 3  # tiny-hermes' end of turn
 
@@ -38,7 +39,7 @@ def opened(monkeypatch):
 
 
 def ask(**options):
-    return GenerationRequest(prompt_ids=(1, 5, 6), **options)
+    return generation_request((1, 5, 6), **options)
 
 
 def test_without_vllm_the_error_is_the_line_that_installs_it(monkeypatch):

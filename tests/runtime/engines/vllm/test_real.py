@@ -19,16 +19,17 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
-from hermes_runtime.engines.base import GenerationRequest, Usage
+from hermes_runtime.engines.base import Usage
 from hermes_runtime.engines.registry import load_engine
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import Assistant, User
 from hermes_runtime.options.generation import SamplingParams
-from hermes_runtime.turn import TurnRequest, render
+from hermes_runtime.turn import render
 from langchain_hermes import ChatHermes
 from llama_index_hermes import HermesLLM
 from tests.llama_index_contract.hermes import HermesContract
 from tests.support.real_server import serve
+from tests.support.requests import changed, generation_request, turn_request
 from tests.support.server_turns import ASK, REQUESTS, finish, spelled
 from tests.support.standard_suite import IntegrationSuite
 from tests.support.weather import get_weather
@@ -79,7 +80,7 @@ def engine(where):
 def test_greedy_turns_are_the_local_engines(local, engine, name):
     request = REQUESTS[name]
     if name == "seeded":  # every engine has its own random numbers
-        request = replace(request, sampling=SamplingParams(temperature=0))
+        request = changed(request, sampling=SamplingParams(temperature=0))
     if name == "logprobs":  # vLLM's are of what the grammar leaves, the local engine's of all
         request = replace(request, constrained=False)
     _, here = finish(local, request)
@@ -94,18 +95,18 @@ def test_greedy_turns_are_the_local_engines(local, engine, name):
 
 
 def test_the_same_seed_gives_the_same_answer(engine):
-    request = TurnRequest([User("xyzzy")], sampling=SamplingParams(temperature=2.0), max_tokens=40)
-    answers = [finish(engine, replace(request, seed=seed))[1].token_ids for seed in (5, 5, 6, 7)]
+    request = turn_request([User("xyzzy")], sampling=SamplingParams(temperature=2.0), max_tokens=40)
+    answers = [finish(engine, changed(request, seed=seed))[1].token_ids for seed in (5, 5, 6, 7)]
     assert answers[0] == answers[1]
     assert len(set(answers)) > 1
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_at_temperature_one_the_grammar_holds(engine, seed):
-    request = replace(
+    request = changed(
         ASK, messages=[User("Hello.")], tool_choice="required", sampling=SamplingParams(temperature=1.0), seed=seed
     )
-    _, result = finish(engine, replace(request, max_tokens=400, max_calls=2))
+    _, result = finish(engine, changed(request, max_tokens=400, max_calls=2))
     if result.finish_reason == "length":
         return
     assert result.tool_calls
@@ -134,10 +135,10 @@ def tagged(dense_tiny, tmp_path_factory):
 @pytest.mark.parametrize("choice", ["required", "auto"])
 def test_tags_that_are_tokens_can_be_written(tagged, choice):
     opening = tagged.tokenizer.convert_tokens_to_ids("<tool_call>")
-    request = replace(
+    request = changed(
         ASK, messages=[User("Hello.")], tool_choice=choice, sampling=SamplingParams(temperature=1.5), max_tokens=300
     )
-    results = [finish(tagged, replace(request, max_calls=1, seed=seed))[1] for seed in range(8)]
+    results = [finish(tagged, changed(request, max_calls=1, seed=seed))[1] for seed in range(8)]
     ended = [result for result in results if result.finish_reason != "length"]
     assert ended
     assert not [call for result in ended for call in result.invalid_tool_calls]
@@ -148,7 +149,7 @@ def test_tags_that_are_tokens_can_be_written(tagged, choice):
 
 def test_the_next_turn_finds_the_last_one_in_the_cache(engine):
     said = "What is the weather in " + " and in ".join(str(number) for number in range(200)) + "?"
-    first = replace(ASK, messages=[User(said)], tools=(), max_tokens=40)
+    first = changed(ASK, messages=[User(said)], tools=(), max_tokens=40)
     _, result = finish(engine, first)
     again = [User(said), Assistant(result.content, result.tool_calls), User("And now?")]
     _, second = finish(engine, replace(first, messages=again))
@@ -156,20 +157,20 @@ def test_the_next_turn_finds_the_last_one_in_the_cache(engine):
 
 
 def test_leaving_a_stream_frees_the_engine(engine):
-    endless = GenerationRequest((1, 5, 6), constraint="start: /a+/\n", sampling=SamplingParams(temperature=0))
+    endless = generation_request((1, 5, 6), constraint="start: /a+/\n", sampling=SamplingParams(temperature=0))
     for _ in range(3):
         deltas = iter(engine.submit(endless))
         next(deltas)
         deltas.close()
-    generation = engine.submit(replace(endless, max_tokens=5))
+    generation = engine.submit(changed(endless, max_tokens=5))
     assert len([token for delta in generation for token in delta.ids]) == 5
     assert generation.usage == Usage(3, 5, generation.usage.cached_tokens)
 
 
 def test_a_grammar_that_is_none_is_refused_and_the_next_request_works(engine):
     with pytest.raises(InvalidRequestError):
-        list(engine.submit(GenerationRequest((1, 5, 6), constraint="start: nonsense (\n", max_tokens=4)))
-    assert list(engine.submit(GenerationRequest((1, 5, 6), max_tokens=4)))
+        list(engine.submit(generation_request((1, 5, 6), constraint="start: nonsense (\n", max_tokens=4)))
+    assert list(engine.submit(generation_request((1, 5, 6), max_tokens=4)))
 
 
 async def test_agents_of_both_frameworks_call_their_tool(where, cities_asked):

@@ -14,7 +14,6 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.engines.local.batch.costs import PassCosts
 from hermes_runtime.engines.local.batch.limits import EngineLimits
 from hermes_runtime.engines.local.cache import graphs
@@ -25,9 +24,11 @@ from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.options.generation import SamplingParams
 from tests.support.local_requests import REQUESTS, ids_of
+from tests.support.requests import generation_request
 from tests.support.small_model import small_checkpoint, small_model
 
 DRAFT = 5
+GREEDY = SamplingParams(temperature=0.0)
 NO_MASK = torch.empty(1, 1, 1, 1)
 
 
@@ -246,7 +247,7 @@ def test_a_batch_that_decodes_in_fixed_shapes_equals_model_generate(fixed_everyw
 
 @pytest.mark.parametrize("draft", [0, 16])
 def test_long_answers_are_decoded_by_replay(fixed_everywhere, oracle, mistral_tokenizer, draft):
-    requests = [GenerationRequest((1, 600 + i), SamplingParams(temperature=0.0), max_tokens=270) for i in range(2)]
+    requests = [generation_request((1, 600 + i), sampling=GREEDY, max_tokens=270) for i in range(2)]
     engine = LocalEngine(small_checkpoint(mistral_tokenizer), limits=EngineLimits(draft=draft))
     try:
         for item, generation in [(item, engine.submit(item)) for item in requests]:
@@ -262,7 +263,7 @@ def test_what_a_capture_takes_is_no_cost_of_passes(fixed_everywhere, mistral_tok
     monkeypatch.setattr(PassCosts, "note", lambda *_: noted.update(["notes"]))
     engine = LocalEngine(small_checkpoint(mistral_tokenizer), limits=EngineLimits(draft=0))
     try:
-        ids = ids_of(engine.submit(GenerationRequest((1, 600), SamplingParams(temperature=0.0), max_tokens=20)))
+        ids = ids_of(engine.submit(generation_request((1, 600), sampling=GREEDY, max_tokens=20)))
     finally:
         engine.close()
     assert fixed_everywhere["captures"] == 1
