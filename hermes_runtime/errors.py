@@ -63,7 +63,13 @@ class DeviceMemoryError(HermesError, MemoryError):
 
 
 class EngineError(HermesError):
-    """The engine failed while it computed, or a kernel it was asked for is not available here."""
+    """The engine failed while it computed, or a kernel it was asked for is not available here.
+
+    Attributes:
+        retry_after: Seconds that a server asked to wait before the next try; None where nobody did.
+    """
+
+    retry_after: float | None = None
 
 
 class GenerationTimeoutError(EngineError, TimeoutError):

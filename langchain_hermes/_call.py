@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 from hermes_runtime.engines.base import Engine
@@ -13,7 +12,6 @@ from hermes_runtime.engines.registry import load_engine, loaded_engine
 from hermes_runtime.off_loop import off_loop
 from hermes_runtime.parser import Event
 from hermes_runtime.turn import Turn, TurnRequest, TurnResult
-from hermes_runtime.turn.retries import RetriedTurn
 from langchain_hermes._errors import model_call
 
 
@@ -29,7 +27,6 @@ class Call:
     Args:
         engine_options: As `load_engine` takes them.
         make_request: Returns the turn, or refuses what was asked for; called once, before the engine is loaded.
-        max_retries: How often the turn is run again when the engine fails before the first event.
         on_loaded: Called once the engine is there.
     """
 
@@ -38,13 +35,11 @@ class Call:
         engine_options: Mapping[str, Any],
         make_request: Callable[[], TurnRequest],
         *,
-        max_retries: int,
         on_loaded: Callable[[], None],
     ) -> None:
         self._engine_options = engine_options
         self._on_loaded = on_loaded
         self._make_request = make_request
-        self._max_retries = max_retries
 
     def __iter__(self) -> Iterator[Event | TurnResult]:
         with model_call():
@@ -62,6 +57,6 @@ class Call:
                     yield event
             yield turn.result
 
-    def _turn(self, engine: Engine, request: TurnRequest) -> RetriedTurn:
+    def _turn(self, engine: Engine, request: TurnRequest) -> Turn:
         self._on_loaded()
-        return RetriedTurn(partial(Turn, engine, request), max_retries=self._max_retries)
+        return Turn(engine, request)

@@ -9,7 +9,7 @@ from hermes_runtime.messages import Message
 from hermes_runtime.turn import TurnRequest, request
 from langchain_hermes._tools import response_schema, tool_specs
 
-OF_MODELS = ("model", *request.OF_MODELS, "max_retries")
+OF_MODELS = ("model", *request.OF_MODELS)
 """The options that a model has and that a call may give otherwise."""
 OF_CALLS = frozenset((*OF_MODELS, *request.OF_CALLS))
 """The options that a call takes."""

@@ -184,12 +184,9 @@ class ChatHermes(HermesOptions):
         with model_call():
             options = merged(self._own, self._call_options(kwargs))
         engine_options = self._engine_options(options["model"], options["max_retries"])
-        # The server engine waits and tries again by itself, as the server asks it to.
-        retries = 0 if self._is_remote else options["max_retries"] or 0
         call = Call(
             engine_options,
             lambda: turn_request(to_runtime_messages(messages), options, stop),
-            max_retries=retries,
             on_loaded=self._refresh_profile,
         )
         is_legacy = bool(kwargs.get("functions"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec
 
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as generic_messages_to_prompt
@@ -37,7 +36,6 @@ from hermes_runtime.options.hosted import names_server
 from hermes_runtime.turn import RawTurn, Turn, TurnRequest, render
 from hermes_runtime.turn.lost_calls import lost_calls
 from hermes_runtime.turn.request import OF_MODELS, checked_options
-from hermes_runtime.turn.retries import RetriedTurn
 from llama_index_hermes._endpoints import chat_endpoint, completion_endpoint, opened
 from llama_index_hermes._errors import NoToolCallError
 from llama_index_hermes._fields import HermesFields
@@ -74,9 +72,9 @@ class HermesLLM(HermesFields):
         context_window, device, kernel: The engine's; LLMs that agree on them share one engine, and its weights.
         engine, base_url, api_key, engine_options: Another engine than transformers in this process, or a server.
 
-    Weights are loaded at the first call. Every option from `dialect` on, but for `max_retries`, can also be given to a
-    single call. An option that is unknown or cannot be honored raises, and nothing is computed. Options of hosted LLMs
-    are known by their own names; `hermes_runtime.options.hosted` says what they mean.
+    Weights are loaded at the first call. Every option that is not the engine's can also be given to a single call. An
+    option that is unknown or cannot be honored raises, and nothing is computed. Options of hosted LLMs are known
+    by their own names; `hermes_runtime.options.hosted` says what they mean.
 
     Instantiate:
         >>> from llama_index_hermes import HermesLLM
@@ -214,7 +212,7 @@ class HermesLLM(HermesFields):
 
         Args:
             messages: The conversation, in any iterable; never changed.
-            **kwargs: Any option of the class from `dialect` on but `max_retries`, and `tools`, `tool_choice`,
+            **kwargs: Any option of the class that is not the engine's, and `tools`, `tool_choice`,
                 `tool_required`, `allow_parallel_tool_calls` (default True), `max_calls`; the form of an answer that is
                 no call: `response_format` (a pydantic class, a JSON Schema or an OpenAI-style dict), `regex` or
                 `choices`.
@@ -343,21 +341,17 @@ class HermesLLM(HermesFields):
         return self._turn(self._chat_request(messages, options))
 
     def _turn(self, request: TurnRequest) -> RunningTurn:
-        return self._retried(partial(Turn, self._load(), request))
-
-    def _retried(self, begin: Callable[[], Turn | RawTurn]) -> RunningTurn:
-        # The server engine waits and tries again by itself, as the server asks it to.
-        return opened(RetriedTurn(begin, max_retries=0 if self._is_remote else self.max_retries or 0))
+        return opened(Turn(self._load(request.max_retries), request))
 
     def _completion(self, prompt: str, formatted: bool, options: dict[str, Any]) -> RunningTurn:
         request = self._chat_request([ChatMessage(prompt)], options)
         if request.tools:
             raise InvalidRequestError("a completion is text and cannot hold tool calls; use chat or chat_with_tools")
-        if formatted:
-            return self._retried(partial(RawTurn, self._load(), prompt, request))
         to_prompt = self.completion_to_prompt
-        if to_prompt is not None and to_prompt is not default_completion_to_prompt:
-            return self._retried(partial(RawTurn, self._load(), to_prompt(prompt), request))
+        if not formatted and to_prompt is not None and to_prompt is not default_completion_to_prompt:
+            prompt, formatted = to_prompt(prompt), True
+        if formatted:
+            return opened(RawTurn(self._load(request.max_retries), prompt, request))
         return self._turn(request)
 
     @property
@@ -383,8 +377,9 @@ class HermesLLM(HermesFields):
         except HermesError:
             return self._load().tokenizer
 
-    def _load(self) -> Engine:
-        engine = load_engine(**self._engine_arguments)
+    def _load(self, max_retries: int | None = None) -> Engine:
+        asked = {"max_retries": max_retries} if self._is_remote and max_retries is not None else {}
+        engine = load_engine(**{**self._engine_arguments, **asked})
         self._engine_window = engine.context_window
         return engine
 

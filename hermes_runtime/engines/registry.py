@@ -59,6 +59,7 @@ class _Kind:
     make: Callable[..., Engine]
     options: frozenset[str]
     engine_options: frozenset[str] | None = frozenset()  # None: whatever the engine's own library knows
+    of_loading: frozenset[str] = frozenset()  # about making it, once; they tell no engine from another
 
 
 _LOCAL_OPTIONS = frozenset({"device", "kernel", "context_window"})
@@ -69,10 +70,13 @@ _KINDS = {
     "generate": _Kind(_generate, _LOCAL_OPTIONS),
     "vllm": _Kind(_vllm, frozenset({"context_window"}), engine_options=None),
     "server": _Kind(
-        _server, frozenset({"base_url", "api_key", "max_retries", "context_window"}), engine_options=_SERVER_OPTIONS
+        _server,
+        frozenset({"base_url", "api_key", "context_window"}),
+        engine_options=_SERVER_OPTIONS,
+        of_loading=frozenset({"max_retries"}),
     ),
 }
-_OPTIONS = frozenset({"engine_options"}).union(*(kind.options for kind in _KINDS.values()))
+_OPTIONS = frozenset({"engine_options"}).union(*(kind.options | kind.of_loading for kind in _KINDS.values()))
 _ENGINES: dict[tuple[Any, ...], Engine] = {}
 _LOCKS: dict[tuple[Any, ...], threading.Lock] = {}
 _REGISTRY_LOCK = threading.Lock()
@@ -88,9 +92,10 @@ def load_engine(model: str, *, engine: str = "local", **options: Any) -> Engine:
         engine: `"local"`; `"generate"`, transformers' own loop, one request at a time; `"vllm"`, which is vLLM in this
             process; or `"server"`, which a `base_url` chooses by itself.
         **options: None means the engine's choice. `context_window` is for every engine; `device` and `kernel` are for
-            `local` and `generate`; `base_url`, `api_key` and `max_retries` for `server`; `engine_options`, a dict,
-            holds the fields of `EngineLimits` for `local`, and what `ServerEngine` or vLLM's `AsyncEngineArgs` take
-            beside these.
+            `local` and `generate`; `base_url` and `api_key` for `server`; `engine_options`, a dict, holds the fields of
+            `EngineLimits` for `local`, and what `ServerEngine` or vLLM's `AsyncEngineArgs` take beside these.
+            `max_retries`, for `server` too, is how often a server that is busy or gone is tried again while its engine
+            is made; it makes no other engine, and requests have one of their own, see `TurnRequest`.
 
     Raises:
         InvalidRequestError: An unknown engine, kernel, device or option.
@@ -128,14 +133,15 @@ def _key(model: str, engine: str, options: dict[str, Any]) -> tuple[Any, ...]:
     if kind not in _KINDS:
         raise InvalidRequestError(f"unknown engine {engine!r}; choose one of {', '.join(_KINDS)}")
     _check(kind, set(options), given)
-    return (kind, model, *sorted((name, _hashable(value)) for name, value in given.items()))
+    telling = given.keys() - _KINDS[kind].of_loading
+    return (kind, model, *sorted((name, _hashable(given[name])) for name in telling))
 
 
 def _check(kind: str, names: set[str], given: Mapping[str, Any]) -> None:
     if unknown := sorted(names - _OPTIONS):
         raise InvalidRequestError(f"unknown option {unknown[0]!r}; the options are {', '.join(sorted(_OPTIONS))}")
     takes = _KINDS[kind]
-    if misplaced := sorted(set(given) - takes.options - {"engine_options"}):
+    if misplaced := sorted(set(given) - takes.options - takes.of_loading - {"engine_options"}):
         known = ", ".join(sorted(takes.options))
         raise InvalidRequestError(f"engine {kind!r} has no {misplaced[0]}, its options are {known}; leave it out")
     further = given.get("engine_options") or {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hermes_runtime.dialects import Dialect, resolve_dialect
+from hermes_runtime.engines.retries import check_max_retries
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.grammar.build import DEFAULT_MAX_CALLS
 from hermes_runtime.messages import (
@@ -40,6 +41,8 @@ class TurnRequest:
         options: Sampling, and the limits of one attempt.
         max_repairs: How often the model is shown a call that is malformed or breaks its schema, and asked again. Where
             no grammar keeps them, so is an answer that misses the tool choice, the choices or the schema.
+        max_retries: How often a generation is submitted again when the engine fails before its first token; None is 0
+            in this process and 2 for a server. Bad input, timeouts and answers that have begun are never retried.
         allow_unmet: Whether an answer that still misses the tool choice or the choices is returned, to a caller who
             checks it himself; else the turn fails.
     """
@@ -56,13 +59,15 @@ class TurnRequest:
     constrained: bool = True
     options: GenerationOptions = field(default_factory=GenerationOptions)
     max_repairs: int = 0
+    max_retries: int | None = None
     allow_unmet: bool = False
 
     def __post_init__(self) -> None:
+        check_max_retries(self.max_retries)
         object.__setattr__(self, "schema", without_null_keywords(self.schema))
 
 
-OF_MODELS = (*OPTION_NAMES, "dialect", "constrained", "max_repairs")
+OF_MODELS = (*OPTION_NAMES, "dialect", "constrained", "max_repairs", "max_retries")
 """The options that a model has and that a call may give otherwise, in both frameworks."""
 OF_CALLS = (
     *OF_MODELS,
@@ -116,10 +121,10 @@ def checked_options(options: Mapping[str, Any]) -> GenerationOptions:
         InvalidRequestError: Names the option and its value.
     """
     resolve_dialect(options["dialect"])
-    for name in ("max_retries", "max_repairs"):
-        count = options.get(name) or 0
-        if isinstance(options.get(name), bool) or not isinstance(count, int) or count < 0:
-            raise InvalidRequestError(f"{name} must be an integer of at least 0, got {options[name]!r}")
+    check_max_retries(options["max_retries"])
+    repairs = options["max_repairs"]
+    if isinstance(repairs, bool) or not isinstance(repairs, int) or repairs < 0:
+        raise InvalidRequestError(f"max_repairs must be an integer of at least 0, got {repairs!r}")
     for name in ("constrained", "parallel_tool_calls", "logprobs"):
         if not isinstance(options.get(name), bool | None):
             raise InvalidRequestError(f"{name} must be True or False, got {options[name]!r}")

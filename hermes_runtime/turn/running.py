@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 
 from hermes_runtime.engines.base import Engine, Generation, GenerationRequest, Usage
+from hermes_runtime.engines.retries import RetriedGeneration
 from hermes_runtime.errors import (
     ContextWindowExceededError,
     HermesError,
@@ -48,7 +49,7 @@ class RunningTurn(ABC):
             finally:
                 attempt.generation.cancel()
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    async def __aiter__(self) -> AsyncGenerator[Event]:
         attempts = self._attempts()
         try:
             while (attempt := await off_loop(next, attempts, None)) is not None:
@@ -92,7 +93,7 @@ class RunningTurn(ABC):
 
     def _submit(self, prompt_ids: tuple[int, ...], constraint: str | None = None) -> Generation:
         request = GenerationRequest(prompt_ids, self._request.options, constraint)
-        self._generation = self._engine.submit(request)
+        self._generation = RetriedGeneration(self._engine, request, self._request.max_retries)
         if self._cancelled:
             self._generation.cancel()
         return self._generation

@@ -127,7 +127,7 @@ def test_failed_engine_is_asked_again_as_often_as_allowed(endpoint, max_retries,
             ALL[endpoint](llm, "Hi")
 
 
-def test_retries_are_the_server_engines_own_where_there_is_one():
+def test_only_the_engine_of_a_server_is_loaded_with_retries():
     assert "max_retries" not in HermesLLM(model="m", max_retries=1)._engine_arguments
     served = HermesLLM(model="m", max_retries=1, base_url="http://localhost:1/v1", api_key="k")
     assert (served._engine_arguments["max_retries"], served._engine_arguments["api_key"]) == (1, "k")

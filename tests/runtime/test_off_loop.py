@@ -14,7 +14,6 @@ from hermes_runtime.messages import ToolSpec, User
 from hermes_runtime.off_loop import off_loop
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.turn import Turn
-from hermes_runtime.turn.retries import RetriedTurn
 from tests.support.loop_watch import watch_turns
 from tests.support.requests import turn_request
 from tests.support.scripted_engine import PATIENCE, ScriptedEngine
@@ -89,7 +88,9 @@ async def test_a_turn_is_made_handed_over_and_repaired_beside_the_loop(mistral_t
     assert watch.seen == ["check_tools", "render_prompt", "submit", "render_prompt", "submit"]
 
 
-async def test_a_turn_that_is_run_again_is_made_again_beside_the_loop(mistral_tokenizer, monkeypatch):
+async def test_a_request_that_is_submitted_again_is_made_once_and_handed_over_beside_the_loop(
+    mistral_tokenizer, monkeypatch
+):
     replies = iter([EngineError("a kernel failed"), "It is nine."])
 
     def reply(_):
@@ -101,14 +102,14 @@ async def test_a_turn_that_is_run_again_is_made_again_beside_the_loop(mistral_to
     engine = ScriptedEngine(mistral_tokenizer, reply)
     watch = watch_turns(monkeypatch, engine)
     watch.begin()
-    turn = await off_loop(RetriedTurn, lambda: Turn(engine, request()), max_retries=1)
+    turn = await off_loop(Turn, engine, request(max_retries=1))
     assert [event.text async for event in turn]
-    assert watch.seen.count("turn_grammar") == watch.seen.count("submit") == 2
+    assert (watch.seen.count("turn_grammar"), watch.seen.count("submit")) == (1, 2)
 
 
-@pytest.mark.parametrize("wrap", [lambda begin: begin(), lambda begin: RetriedTurn(begin, max_retries=1)])
+@pytest.mark.parametrize("max_retries", [0, 1])
 async def test_a_task_that_is_cancelled_while_its_request_is_handed_over_leaves_nothing_running(
-    wrap, mistral_tokenizer, monkeypatch
+    max_retries, mistral_tokenizer, monkeypatch
 ):
     engine = ScriptedEngine(mistral_tokenizer, ["It is nine in the morning."], pause_after=2)
     submitting, may_submit = threading.Event(), threading.Event()
@@ -120,7 +121,7 @@ async def test_a_task_that_is_cancelled_while_its_request_is_handed_over_leaves_
         return submit(given)
 
     monkeypatch.setattr(engine, "submit", slow)
-    turn = await off_loop(wrap, lambda: Turn(engine, request()))
+    turn = await off_loop(Turn, engine, request(max_retries=max_retries))
 
     async def read():
         async for _ in turn:

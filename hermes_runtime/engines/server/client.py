@@ -35,7 +35,6 @@ class TransientServerError(EngineError):
     """The server could not answer this time; the same request may succeed later.
 
     Attributes:
-        retry_after: Seconds that the server asked to wait; None where it did not say.
         may_be_refusal: The server failed over the request, and some do so over what they do not know.
     """
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from hermes_runtime.checkpoint.context_window import stated_context_window
 from hermes_runtime.checkpoint.vocabulary import Vocabulary, load_vocabulary
 from hermes_runtime.control_tokens import named_tokens
 from hermes_runtime.engines.base import FinishReason, GenerationRequest, GrammarLanguage, Usage
+from hermes_runtime.engines.retries import RetryPolicy, check_max_retries, retried
 from hermes_runtime.engines.server.client import Client, TransientServerError
 from hermes_runtime.engines.server.probe import COMPLETIONS, probe
 from hermes_runtime.engines.server.prompt_text import PromptText
@@ -25,8 +24,7 @@ from hermes_runtime.errors import (
 )
 from hermes_runtime.literals.escapes import well_formed
 
-T = TypeVar("T")
-_LONGEST_WAIT = 60.0  # seconds between two tries, whatever the server asks for
+_RETRIES = 2  # where nobody says how many
 _PROBE_TEXT = "one two three"
 
 
@@ -40,21 +38,23 @@ class ServerEngine:
             are read.
         base_url: The server's address, with or without `/v1`.
         api_key: Sent as a bearer token.
-        max_retries: How often a request is sent again when the server is busy, failing or gone. Never after the first
-            token was passed on.
+        max_retries: How often it is tried again to find out what a server can do that is busy, failing or gone; None is
+            2. Of requests, whoever submits them says so: see `retries`.
         context_window: Prompt and answer together, in tokens; None takes what the server says, or else the checkpoint.
         served_model: What the server calls the model; None looks for `model`, or takes the only one.
         headers: Further headers of every request.
         extra_body: Further fields of every completion request, such as `priority` or `cache_salt`.
         connect_timeout: Seconds until a connection must stand.
         idle_timeout: Seconds in which the server must send something.
-        retry_delay: Seconds before the first retry, doubled for each further one; a Retry-After of the server's counts
-            more. Each wait is between half and all of it, so that clients do not come back at once.
+        retry_delay: Seconds before the first further try; see `RetryPolicy`.
 
     Raises:
         InvalidRequestError: An option is out of range, or the context window is larger than the server's.
         ModelNotFoundError: Nobody has such a model: neither files here, nor the server.
         EngineError: The server cannot be reached.
+
+    Attributes:
+        retries: How it may be asked again; see `RetriedGeneration`.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ServerEngine:
         *,
         base_url: str,
         api_key: str | None = None,
-        max_retries: int = 2,
+        max_retries: int | None = None,
         context_window: int | None = None,
         served_model: str | None = None,
         headers: Mapping[str, str] | None = None,
@@ -72,11 +72,9 @@ class ServerEngine:
         idle_timeout: float = 600.0,
         retry_delay: float = 0.5,
     ) -> None:
-        if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
-            raise InvalidRequestError(f"max_retries must be an integer of at least 0, got {max_retries!r}")
+        check_max_retries(max_retries)
         self.model_name = model
-        self._max_retries = max_retries
-        self._retry_delay = retry_delay
+        self.retries = RetryPolicy(_RETRIES, TransientServerError, retry_delay)
         self._extra_body = dict(extra_body or {})
         self._client = Client(
             base_url, api_key=api_key, headers=headers, connect_timeout=connect_timeout, idle_timeout=idle_timeout
@@ -88,7 +86,9 @@ class ServerEngine:
         self._is_closed = False
         self._loop = LoopThread(f"the engine of {model!r} at {self._client.root}")
         try:
-            self.profile: ServerProfile = self._loop.run(self._retried(lambda: self._probe(served_model)))
+            self.profile: ServerProfile = self._loop.run(
+                retried(lambda: self._probe(served_model), self.retries, max_retries)
+            )
             self.context_window = self._bounded_window(context_window)
             self.grammar_tokens = named_tokens(self.tokenizer) if self.profile.names_tokens else frozenset()
         except BaseException:
@@ -140,9 +140,7 @@ class ServerEngine:
 
     async def _run(self, body: dict[str, Any], request: GenerationRequest, writer: DeltaWriter) -> None:
         await writer.complete(
-            lambda: self._retried(
-                lambda: self._complete(body, request, writer), may_retry=lambda: not writer.has_written
-            ),
+            lambda: self._complete(body, request, writer),
             lambda error: EngineError(f"generation failed: {type(error).__name__}: {error}"),
         )
 
@@ -178,17 +176,6 @@ class ServerEngine:
                 len(request.prompt_ids), len(self.tokenizer.encode(well_formed(text), add_special_tokens=False))
             )
         writer.end(reason, usage)
-
-    async def _retried(self, work: Callable[[], Awaitable[T]], *, may_retry: Callable[[], bool] = lambda: True) -> T:
-        for tries in range(self._max_retries + 1):
-            try:
-                return await work()
-            except TransientServerError as error:
-                if tries == self._max_retries or not may_retry():
-                    raise
-                backoff = self._retry_delay * 2**tries * random.uniform(0.5, 1.0)  # noqa: S311 - not for secrets
-                await asyncio.sleep(min(max(backoff, error.retry_after or 0.0), _LONGEST_WAIT))
-        raise AssertionError("the last try returns or raises")
 
     async def _probe(self, served_model: str | None) -> ServerProfile:
         bos = self.tokenizer.bos_token_id

@@ -35,7 +35,6 @@ class DeltaWriter:
         self._scanner = StopScanner(request.options.stop)
         self._stop_ids = frozenset((*end_ids, *request.stop_ids))
         self.count = 0
-        self.has_written = False
         self.is_stopped = False
 
     def write_ids(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob] | None = None) -> None:
@@ -52,24 +51,20 @@ class DeltaWriter:
         if taken:
             self.count += len(taken)
             kept = None if logprobs is None else tuple(logprobs[: len(taken)])
-            self._put(TokenDelta(tuple(taken), "".join(text), kept))
+            self._channel.put(TokenDelta(tuple(taken), "".join(text), kept))
 
     def write_text(self, text: str, logprobs: Sequence[TokenLogprob] | None = None) -> None:
         """Take new text of an engine that does not tell its ids, or tells them with log-probabilities only."""
         if not self.is_stopped and (text or logprobs):
             shown = self._scanner.feed(text)
             self.is_stopped = self._scanner.is_stopped
-            self._put(TokenDelta((), shown, None if logprobs is None else tuple(logprobs)))
+            self._channel.put(TokenDelta((), shown, None if logprobs is None else tuple(logprobs)))
 
     def end(self, reason: FinishReason, usage: Usage | None = None) -> None:
         """End the stream with what is held back; a stop that was met here is the reason, whatever was reported."""
         text = self._scanner.feed(self._detokenizer.flush()) + self._scanner.flush()
-        self._put(TokenDelta((), text, finish_reason="stop" if self.is_stopped else reason))
+        self._channel.put(TokenDelta((), text, finish_reason="stop" if self.is_stopped else reason))
         self._channel.finish(usage or Usage(self._prompt_tokens, self.count))
-
-    def _put(self, delta: TokenDelta) -> None:
-        self.has_written = True
-        self._channel.put(delta)
 
     async def complete(self, work: Callable[[], Awaitable[None]], typed: Callable[[Exception], HermesError]) -> None:
         """Do the work that writes here, in the request's time; whatever it raises ends this channel and nothing else.

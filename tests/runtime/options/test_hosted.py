@@ -13,7 +13,6 @@ from hermes_runtime.errors import EngineError, GenerationTimeoutError, InvalidRe
 from hermes_runtime.messages import ToolChoice, ToolSpec
 from hermes_runtime.options.hosted import HOSTED_OPTIONS, Place, names_server, own_options
 from hermes_runtime.turn import RawTurn, TurnRequest
-from hermes_runtime.turn.retries import RetriedTurn
 from tests.support.hosted_rows import (
     ALWAYS_HARMLESS,
     CALL_NAMES,
@@ -237,8 +236,8 @@ def retried(tokenizer, failures, max_retries):
         return "Hello"
 
     engine = ScriptedEngine(tokenizer, reply)
-    request = TurnRequest([{"role": "user", "content": "Hi"}])
-    return RetriedTurn(lambda: RawTurn(engine, "Hi", request), max_retries=max_retries), engine
+    request = TurnRequest([{"role": "user", "content": "Hi"}], max_retries=max_retries)
+    return RawTurn(engine, "Hi", request), engine
 
 
 async def events_of(turn, *, is_async):

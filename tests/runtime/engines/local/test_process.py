@@ -11,13 +11,11 @@ import pytest
 START = """
 import os, signal, sys
 import torch
-from hermes_runtime import load_engine
-from hermes_runtime.engines.base import GenerationRequest, SamplingParams
+from hermes_runtime import GenerationOptions, GenerationRequest, SamplingParams, load_engine
 from hermes_runtime.errors import EngineError
-from tests.support.requests import generation_request
 
 torch.set_num_threads(2)
-request = generation_request((1, 40, 41, 42), sampling=SamplingParams(temperature=0.0), max_tokens=60)
+request = GenerationRequest((1, 40, 41, 42), GenerationOptions(SamplingParams(temperature=0.0), max_tokens=60))
 engine = load_engine("tiny-hermes")
 reader = iter(engine.submit(request))
 first = next(reader)

@@ -12,6 +12,7 @@ import pytest
 
 from hermes_runtime.checkpoint.vocabulary import load_vocabulary
 from hermes_runtime.engines.base import GenerationRequest, Usage
+from hermes_runtime.engines.retries import RetriedGeneration
 from hermes_runtime.engines.server.engine import ServerEngine
 from hermes_runtime.errors import (
     ContextWindowExceededError,
@@ -84,6 +85,11 @@ def ask(**options):
     return generation_request((1, 2, 3), max_tokens=50, **options)
 
 
+def asked(engine, max_retries=None, **options):
+    """A generation as turns begin it."""
+    return RetriedGeneration(engine, ask(**options), max_retries)
+
+
 def text_of(generation):
     return "".join(delta.text for delta in generation)
 
@@ -116,7 +122,7 @@ def hang_up(reply): ...
 )
 def test_a_fault_before_the_first_text_is_retried(open_engine, answer_well, fault):
     engine, server = open_engine(fault, fault, answer_well)
-    generation = engine.submit(ask())
+    generation = asked(engine)
     assert text_of(generation) == HELLO + WORLD
     assert generation.usage == Usage(3, 2, cached_tokens=2)
     assert len(server.bodies) == 3
@@ -125,26 +131,26 @@ def test_a_fault_before_the_first_text_is_retried(open_engine, answer_well, faul
 
 @pytest.mark.parametrize("fault", [hang_up, status("500 Internal Server Error")])
 def test_retries_end(open_engine, fault):
-    engine, server = open_engine(fault, max_retries=1)
+    engine, server = open_engine(fault)
     with pytest.raises(EngineError):
-        text_of(engine.submit(ask()))
+        text_of(asked(engine, max_retries=1))
     assert len(server.bodies) == 2
 
 
 def test_a_stream_that_breaks_after_text_is_an_error_and_no_text_comes_twice(open_engine, words, answer_well):
     engine, server = open_engine(lambda reply: (reply.chunked_head(), reply.chunk(event(HELLO, words[0]))), answer_well)
-    deltas = iter(engine.submit(ask()))
+    deltas = iter(asked(engine))
     assert next(deltas).text == HELLO
     with pytest.raises(EngineError, match="broke"):
         next(deltas)
     assert len(server.bodies) == 1
-    assert text_of(engine.submit(ask())) == HELLO + WORLD
+    assert text_of(asked(engine)) == HELLO + WORLD
 
 
 def test_a_stream_that_ends_politely_in_the_middle_is_an_error(open_engine, words):
     engine, _ = open_engine(lambda reply: (reply.head(), reply.text(HELLO, words[0])))
     with pytest.raises(EngineError, match="middle"):
-        text_of(engine.submit(ask()))
+        text_of(asked(engine))
 
 
 def test_an_answer_that_is_complete_but_for_its_last_line_counts(open_engine, words):
@@ -153,7 +159,7 @@ def test_an_answer_that_is_complete_but_for_its_last_line_counts(open_engine, wo
         reply.chunk(event(HELLO, words[0], "stop"))
 
     engine, _ = open_engine(act)
-    assert text_of(engine.submit(ask())) == HELLO
+    assert text_of(asked(engine)) == HELLO
 
 
 @pytest.mark.parametrize(
@@ -178,7 +184,7 @@ def test_garbage_is_an_error(open_engine, words, garbage):
 
     engine, _ = open_engine(act)
     with pytest.raises(EngineError):
-        text_of(engine.submit(ask()))
+        text_of(asked(engine))
 
 
 def test_a_page_instead_of_a_stream_is_an_error_at_once(open_engine):
@@ -188,7 +194,7 @@ def test_a_page_instead_of_a_stream_is_an_error_at_once(open_engine):
 
     engine, server = open_engine(act)
     with pytest.raises(EngineError, match=r"text/html.*base_url"):
-        text_of(engine.submit(ask()))
+        text_of(asked(engine))
     assert len(server.bodies) == 1
 
 
@@ -205,14 +211,14 @@ def test_a_page_instead_of_a_stream_is_an_error_at_once(open_engine):
 def test_refusals_are_typed_and_not_repeated(open_engine, code, error):
     engine, server = open_engine(status(code, "Location: http://elsewhere/"))
     with pytest.raises(error):
-        text_of(engine.submit(ask()))
+        text_of(asked(engine))
     assert len(server.bodies) == 1
 
 
 def test_a_slow_first_byte_runs_into_the_requests_timeout(open_engine):
     engine, server = open_engine(lambda reply: reply.wait_released())
     with pytest.raises(GenerationTimeoutError, match=r"0\.2 seconds"):
-        text_of(engine.submit(ask(timeout=0.2)))
+        text_of(asked(engine, timeout=0.2))
     assert len(server.bodies) == 1
 
 
@@ -224,13 +230,13 @@ def test_a_server_that_falls_silent_runs_into_the_idle_timeout(open_engine, word
 
     engine, _ = open_engine(act, engine_options={"idle_timeout": 0.2})
     with pytest.raises(GenerationTimeoutError, match="sent nothing"):
-        text_of(engine.submit(ask()))
+        text_of(asked(engine))
 
 
 def test_waiting_for_a_retry_counts_against_the_timeout(open_engine):
     engine, _ = open_engine(status("429 Too Many Requests", "Retry-After: 30"))
     with pytest.raises(GenerationTimeoutError):
-        text_of(engine.submit(ask(timeout=0.2)))
+        text_of(asked(engine, timeout=0.2))
 
 
 def test_characters_split_over_packets_come_whole(open_engine):
