@@ -6,6 +6,7 @@ import json
 import statistics
 import sys
 import time
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hermes_runtime.weights.kernels import linear as kernels
 from hermes_runtime.weights.kernels.awq import AwqWeight, unpack_codes
+from hermes_runtime.weights.kernels.table import KERNELS
 from hermes_runtime.weights.loader import load_checkpoint
 
 
@@ -49,7 +50,7 @@ def peak_memory() -> int:
 def measure(work: dict[str, Any]) -> dict[str, Any]:
     """Load once, prefill and decode several times."""
     if work["contender"] == "naive":
-        kernels.LINEAR_OF_KERNEL["torch"] = NaiveLinear
+        KERNELS["torch"] = replace(KERNELS["torch"], make=NaiveLinear)
     kernel = {"hermes": "auto", "naive": "torch"}.get(work["contender"], work["contender"].removeprefix("kernel "))
     clock = time.process_time if work["cpu_time"] else time.perf_counter
     start = clock()

@@ -1,7 +1,7 @@
 """Loading, decoding and prefilling a 7B-shaped AWQ checkpoint on the CPU, beside what else can run it.
 
-`hermes` is the default kernel here, `kernel torch` and `kernel torch-int8` are those options, `naive` is what torch's
-documentation suggests.
+`hermes` is the default kernel here, `kernel torch` and the like are the other ones that compute from 4 bits in a layout
+of their own, `naive` is what torch's documentation suggests.
 
 Each contender runs in a process of its own, one after another, on the same random weights (llama.cpp on a random GGUF
 of the same shape in Q4_0, its nearest format). Contenders that are not installed are left out and named. They can be
@@ -28,9 +28,9 @@ import torch
 from benchmarks import _common
 from benchmarks._common import Result
 from benchmarks._random_checkpoint import SEVEN_B, Shape, write_random_checkpoint
+from hermes_runtime.weights.kernels.table import KERNELS, choose_kernel
 
 ROOT = Path(__file__).parents[1]
-OPTIONS = ("kernel torch", "kernel torch-int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,16 @@ FULL = Plan(SEVEN_B, 256, 16, 2)
 QUICK = Plan(replace(SEVEN_B, layers=4), 256, 8, 1)
 
 
+def other_kernels() -> list[str]:
+    """The kernels beside the default that run here and compute from 4 bits in a layout of their own."""
+    cpu = torch.device("cpu")
+    default = choose_kernel(None, cpu)
+    return [name for name, row in KERNELS.items() if row.pair_bytes and name != default and not row.reason_against(cpu)]
+
+
 def contenders(options: Any) -> dict[str, str]:
     """Contender -> Python that runs it; those not installed are left out with a word."""
-    found = dict.fromkeys(("hermes", *OPTIONS, "naive"), sys.executable)
+    found = dict.fromkeys(("hermes", *(f"kernel {name}" for name in other_kernels()), "naive"), sys.executable)
     for name, package, python in (
         ("gptqmodel", "gptqmodel", options.gptqmodel_python),
         ("llama.cpp", "llama_cpp", options.llama_python),

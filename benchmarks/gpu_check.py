@@ -9,7 +9,6 @@ Exits with 1 where a kernel or a token is wrong.
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import tempfile
 import threading
@@ -34,14 +33,13 @@ from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
 from hermes_runtime.options.generation import GenerationOptions, SamplingParams
 from hermes_runtime.weights.kernels.awq import AwqWeight
-from hermes_runtime.weights.kernels.linear import CUDA_DENSE_ROWS, LINEAR_OF_KERNEL, Int4Linear, reference
+from hermes_runtime.weights.kernels.linear import CUDA_DENSE_ROWS, Int4Linear, int4_linear, reference
+from hermes_runtime.weights.kernels.table import KERNELS, Kernel
 from hermes_runtime.weights.loader import LoadedCheckpoint, load_checkpoint
 
 GREEDY = GenerationOptions(SamplingParams(temperature=0.0))
 _PATIENCE = 300.0  # seconds
 _FRESH = 8  # lengths of keys that no attention has met
-TOLERANCE = {"torch-int8": 2e-2}  # of activations rounded to 8 bits
-BFLOAT16_TOLERANCE = 6e-3  # against float64, as in the tests
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +69,10 @@ SMALL = Plan(
 )
 
 
-def kernels(device: torch.device) -> list[str]:
-    """Those that run here."""
-    names = ["torch", "dequantize", "dense"]
-    if device.type == "cpu":
-        names.append("torch-int8")
-    if device.type == "cuda" and importlib.util.find_spec("awq") is not None:
-        names.append("autoawq")
-    return names
+def kernels(device: torch.device) -> list[Kernel]:
+    """Those that make single layers and run here; first torch's, which the others are shown beside."""
+    rows = [row for row in KERNELS.values() if row.make is not None and row.reason_against(device) is None]
+    return sorted(rows, key=lambda row: row.name != "torch")
 
 
 def check_kernels(device: torch.device, plan: Plan) -> list[Result]:
@@ -88,15 +82,13 @@ def check_kernels(device: torch.device, plan: Plan) -> list[Result]:
         worst = 0.0
         for rows, columns, group in ((1024, 512, 128), (512, 1024, 64), (256, 64, 32), (512, 512, 256), (96, 40, 32)):
             weight = random_weight(rows, columns, group, zero_point=True, random=torch.Generator().manual_seed(rows))
-            layer = LINEAR_OF_KERNEL[kernel](weight, device, torch.bfloat16)
+            layer = kernel.make(weight, device, torch.bfloat16)
             for count in plan.rows:
                 x = torch.randn(count, rows, generator=torch.Generator().manual_seed(count)).to(device).bfloat16()
                 expected = reference(x, weight.to(device))
                 worst = max(worst, float((layer(x).double() - expected).norm() / expected.norm()))
-        most = TOLERANCE.get(kernel, BFLOAT16_TOLERANCE)
-        found.append(
-            Result(f"kernel {kernel}: error", worst, "relative", goal=f"at most {most:g}", holds=worst <= most)
-        )
+        goal = f"at most {kernel.error:g}"
+        found.append(Result(f"kernel {kernel.name}: error", worst, "relative", goal=goal, holds=worst <= kernel.error))
     return found
 
 
@@ -108,19 +100,21 @@ def time_kernels(device: torch.device, weight: AwqWeight, bandwidth: float) -> l
         x = torch.randn(rows, weight.in_features, device=device).bfloat16()
         first: float | None = None
         for kernel in kernels(device):
-            layer = LINEAR_OF_KERNEL[kernel](weight, device, torch.bfloat16)
+            layer = kernel.make(weight, device, torch.bfloat16)
             took = seconds(lambda layer=layer, x=x: layer(x), 10, device)
             share = nbytes / bandwidth / took
             ratio = None if first is None else took / first
             beside = None if first is None else "kernel torch"
-            found.append(Result(f"kernel {kernel}, {rows} rows", took * 1e3, "ms", beside, ratio, limit_share=share))
+            found.append(
+                Result(f"kernel {kernel.name}, {rows} rows", took * 1e3, "ms", beside, ratio, limit_share=share)
+            )
             first = first or took
     return found
 
 
 def crossover(device: torch.device, weight: AwqWeight) -> list[Result]:
     """Torch's kernel beside a dense block, by rows: where `CUDA_DENSE_ROWS` belongs."""
-    layer = LINEAR_OF_KERNEL["torch"](weight, device, torch.bfloat16)
+    layer = int4_linear(weight, device, torch.bfloat16)
     assert isinstance(layer, Int4Linear)
     found = []
     for rows in (16, 64, 128, 256, 512, 1024, 2048):

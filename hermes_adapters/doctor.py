@@ -17,8 +17,8 @@ from rich.text import Text
 from hermes_runtime.checkpoint.folder import read_checkpoint
 from hermes_runtime.checkpoint.hub import find_local_folder, weigh_download
 from hermes_runtime.engines.server.engine import ServerEngine
-from hermes_runtime.errors import EngineError, HermesError
-from hermes_runtime.weights.kernels.linear import KERNELS, choose_kernel
+from hermes_runtime.errors import HermesError
+from hermes_runtime.weights.kernels.table import KERNELS, choose_kernel
 from hermes_runtime.weights.loader import choose_device
 from hermes_runtime.weights.memory import free_bytes, needed_bytes
 
@@ -135,13 +135,12 @@ def _print_machine(console: Console, chosen: torch.device) -> None:
 def _print_kernels(console: Console, device: torch.device) -> None:
     default = choose_kernel(None, device)
     table = _table("kernel", f"here, on {device}", "what it does")
-    for name, about in KERNELS.items():
-        try:
-            choose_kernel(name, device)
+    for name, kernel in KERNELS.items():
+        if reason := kernel.reason_against(device):
+            found = Text(reason.rpartition(": ")[2], style="dim")
+        else:
             found = Text("✓ the default" if name == default else "✓", style="green")
-        except EngineError as error:
-            found = Text(str(error).rpartition(": ")[2], style="dim")
-        table.add_row(name, found, about)
+        table.add_row(name, found, kernel.about)
     console.print(table)
 
 

@@ -25,7 +25,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from hermes_runtime.checkpoint.folder import Checkpoint, StoredTensor
 from hermes_runtime.errors import CheckpointError
 from hermes_runtime.weights.kernels.awq import AwqWeight
-from hermes_runtime.weights.kernels.linear import LINEAR_OF_KERNEL, OutputHead
+from hermes_runtime.weights.kernels.linear import OutputHead
+from hermes_runtime.weights.kernels.table import MakeLinear
 
 _FLOATS = ("F16", "BF16", "F32", "F64")
 _LAYER_PARTS = ("qweight", "scales", "qzeros", "bias")
@@ -143,12 +144,12 @@ def _check_layer(checkpoint: Checkpoint, layer: str, linear: nn.Linear, tensors:
 def fill_network(
     network: PreTrainedModel,
     checkpoint: Checkpoint,
-    kernel: str,
+    make: MakeLinear,
     device: torch.device,
     dtype: torch.dtype,
     progress: bool | None,
 ) -> None:
-    """Read every tensor into `network`, four-bit layers through `kernel`.
+    """Read every tensor into `network`, four-bit layers as `make` makes them.
 
     Raises:
         CheckpointError: Tensors are missing, surplus, of the wrong shape, or unreadable.
@@ -157,7 +158,7 @@ def fill_network(
     readers = min(_MAX_READERS, max(1, torch.get_num_threads()))
     with _progress_bar(checkpoint, progress) as advance, ThreadPoolExecutor(readers, "load") as pool:
         # Each part is read by one thread and placed when done: assignment is all that the threads share.
-        futures = {pool.submit(_load_part, network, part, kernel, device, dtype): part for part in parts}
+        futures = {pool.submit(_load_part, network, part, make, device, dtype): part for part in parts}
         try:
             for future in as_completed(futures):
                 future.result()
@@ -180,13 +181,13 @@ def fill_network(
         )
 
 
-def _load_part(network: nn.Module, part: _Part, kernel: str, device: torch.device, dtype: torch.dtype) -> None:
+def _load_part(network: nn.Module, part: _Part, make: MakeLinear, device: torch.device, dtype: torch.dtype) -> None:
     tensors = {key: _read(part.name, key, tensor) for key, tensor in part.tensors.items()}
     owner_name, _, leaf = part.name.rpartition(".")
     owner = network.get_submodule(owner_name)
     if part.quantized:
         with torch.inference_mode(mode=False), torch.no_grad():
-            layer = LINEAR_OF_KERNEL[kernel](AwqWeight(**tensors), device, dtype)
+            layer = make(AwqWeight(**tensors), device, dtype)
         setattr(owner, leaf, layer)
         return
     placed = tensors[""].to(device, dtype, copy=True)  # a copy, so that the file's mapping is released

@@ -20,7 +20,7 @@ from hermes_runtime.checkpoint.vocabulary import read_vocabulary
 from hermes_runtime.errors import CheckpointError, DeviceMemoryError, EngineError, InvalidRequestError
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.weights.assemble import build_network, fill_network
-from hermes_runtime.weights.kernels.linear import choose_kernel
+from hermes_runtime.weights.kernels.table import KERNELS, choose_kernel
 from hermes_runtime.weights.memory import check_memory
 
 
@@ -64,7 +64,7 @@ def load_checkpoint(
     Args:
         model: A local folder, a hub id, or "tiny-hermes".
         device: As torch names it; None takes CUDA, then Apple's GPU, then the CPU.
-        kernel: One of `kernels.KERNELS`; None and "auto" choose by device.
+        kernel: One of `kernels.table.KERNELS`; None and "auto" choose by device.
         dtype: Of activations and unquantized weights. None means bfloat16 where the device computes in it, else
             float16; unquantized float32 weights stay float32 on the CPU.
         progress: Whether to draw a bar on stderr; None: if it is a terminal.
@@ -84,11 +84,12 @@ def load_checkpoint(
     vocabulary = read_vocabulary(model, checkpoint.folder, checkpoint.config)
     check_memory(checkpoint, where, compute, chosen)
     try:
-        if chosen == "gptqmodel":
-            network = _load_with_gptqmodel(checkpoint, where, compute)
+        make = KERNELS[chosen].make
+        if make is None:
+            network = WHOLE_LOADERS[chosen](checkpoint, where, compute)
         else:
             network = build_network(checkpoint, config, compute)
-            fill_network(network, checkpoint, chosen, where, compute, progress)
+            fill_network(network, checkpoint, make, where, compute, progress)
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(
             f"{where} ran out of memory while {model!r} was loaded; free some, or use a smaller checkpoint"
@@ -184,3 +185,7 @@ def _load_with_gptqmodel(checkpoint: Checkpoint, device: torch.device, dtype: to
         advice = "kernel=None uses torch's own kernels"
         raise EngineError(f"GPTQModel could not load {checkpoint.name!r}: {error}; {advice}") from error
     return network
+
+
+WHOLE_LOADERS = {"gptqmodel": _load_with_gptqmodel}
+"""By name, what loads a checkpoint for the kernels that replace the whole loading."""

@@ -9,15 +9,15 @@ import torch
 
 from hermes_runtime.checkpoint.folder import Checkpoint
 from hermes_runtime.errors import DeviceMemoryError
+from hermes_runtime.weights.kernels.table import KERNELS
 
 _WORKING_ROOM = 256 * 2**20  # bytes: buffers of a forward, the tokenizer, Python itself
-# Bytes for each group's scale and offset; no zero points are kept.
-_PAIR_BYTES = {"torch": 4, "torch-int8": 4, "vnni": 8}
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def loaded_bytes(checkpoint: Checkpoint, dtype: torch.dtype, kernel: str) -> int:
     """Bytes that the weights take once they are loaded, an estimate from the shapes alone."""
+    row = KERNELS[kernel]
     width = torch.empty((), dtype=dtype).element_size()
     layers = set(checkpoint.quantized_layers)
     total = 0
@@ -26,10 +26,10 @@ def loaded_bytes(checkpoint: Checkpoint, dtype: torch.dtype, kernel: str) -> int
         if layer not in layers:
             total += tensor.numel * width
         elif part == "qweight":
-            total += tensor.numel * 8 * width if kernel == "dense" else tensor.nbytes
-        elif part == "scales" and kernel != "dense":
-            total += tensor.numel * _PAIR_BYTES.get(kernel, width)
-        elif part == "qzeros" and kernel not in ("dense", *_PAIR_BYTES):
+            total += tensor.numel * 8 * width if row.is_dense else tensor.nbytes
+        elif part == "scales":
+            total += tensor.numel * (width if row.pair_bytes is None else row.pair_bytes)
+        elif part == "qzeros" and row.pair_bytes is None:
             total += tensor.nbytes
     return total
 
@@ -62,7 +62,9 @@ def check_memory(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtyp
     needed, free = needed_bytes(checkpoint, dtype, kernel), free_bytes(device)
     if needed > free:
         in_four_bits = "kernel='torch'" if checkpoint.quantization else "an AWQ copy of it"
-        advice = "free some memory, use a smaller checkpoint" + (f", or {in_four_bits}" if kernel == "dense" else "")
+        advice = "free some memory, use a smaller checkpoint" + (
+            f", or {in_four_bits}" if KERNELS[kernel].is_dense else ""
+        )
         raise DeviceMemoryError(
             f"loading {checkpoint.name!r} with kernel {kernel!r} needs {needed / 1e9:.2f} GB on {device}, "
             f"and {free / 1e9:.2f} GB are free; {advice}"

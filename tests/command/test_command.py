@@ -22,7 +22,7 @@ from hermes_adapters.tools import LocalTool, load_tool
 from hermes_adapters.transcript import Transcript, printable
 from hermes_runtime.errors import InvalidRequestError, ModelNotFoundError
 from hermes_runtime.messages import ToolCall
-from hermes_runtime.weights.kernels.linear import choose_kernel
+from hermes_runtime.weights.kernels.table import choose_kernel
 from tests.support.scripted_engine import ScriptedEngine
 
 WEATHER_CALL = '<tool_call>\n{"arguments": {"city": "Faro"}, "name": "weather"}\n</tool_call>'

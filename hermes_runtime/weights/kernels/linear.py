@@ -1,4 +1,4 @@
-"""Linear layers over AWQ weights, one class per kernel, and the choice among them.
+"""Linear layers over AWQ weights, one class per kernel; `table` lists them.
 
 All take activations [..., K] of any float type and return [..., N] of the same type. What each costs is measured in
 docs/awq.md.
@@ -6,14 +6,10 @@ docs/awq.md.
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hermes_runtime.errors import EngineError, InvalidRequestError
 from hermes_runtime.weights.kernels import vnni
 from hermes_runtime.weights.kernels.awq import SYMMETRIC_ZERO, AwqWeight, dequantize, pack_codes
 from hermes_runtime.weights.kernels.int4pack import (
@@ -27,17 +23,6 @@ from hermes_runtime.weights.kernels.int4pack import (
     unpack_from_cuda,
 )
 from hermes_runtime.weights.kernels.prefill import float32_product, int8_product
-
-KERNELS = {
-    "vnni": "this package's int4 product for CPUs with AVX-512 VNNI, compiled once by the C compiler at hand",
-    "torch": "torch's own int4 matrix product on CPU, and on CUDA from compute capability 8.0; computes in bfloat16",
-    "torch-int8": "as torch, but long prompts on the CPU round activations to 8 bits: faster, a little less exact",
-    "dequantize": "makes the dense matrix anew in every forward: any device, exact, 4-bit memory, slow",
-    "dense": "makes the dense matrices once while loading: any device, exact, four times the memory",
-    "autoawq": "AutoAWQ's WQLinear_GEMM; needs the package `autoawq`",
-    "gptqmodel": "whatever GPTQModel picks through transformers; needs the package `gptqmodel`",
-}
-"""What `kernel=` may name beside None and "auto"."""
 
 CPU_DENSE_ROWS = 192
 """From this many rows on, dense float32 blocks beat torch's CPU kernel (measured; docs/awq.md)."""
@@ -279,61 +264,6 @@ def autoawq_linear(weight: AwqWeight, device: torch.device, dtype: torch.dtype) 
         layer.bias = weight.bias.to(device, torch.float16, copy=True)
     layer.eval()
     return layer  # type: ignore[no-any-return]  # AutoAWQ is untyped
-
-
-MakeLinear = Callable[[AwqWeight, torch.device, torch.dtype], nn.Module]
-
-LINEAR_OF_KERNEL: dict[str, MakeLinear] = {
-    "vnni": vnni_linear,
-    "torch": int4_linear,
-    "torch-int8": int8_prompt_linear,
-    "dequantize": DequantizeLinear,
-    "dense": dense_linear,
-    "autoawq": autoawq_linear,
-}
-"""Kernels that replace single layers; `gptqmodel` replaces the whole loading and is not among them."""
-
-
-def has_int4_kernel(device: torch.device) -> bool:
-    """Whether torch's int4 product runs on `device`."""
-    if device.type == "cpu":
-        return hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu")
-    return (
-        device.type == "cuda" and torch.version.cuda is not None and torch.cuda.get_device_capability(device) >= (8, 0)
-    )
-
-
-def choose_kernel(kernel: str | None, device: torch.device) -> str:
-    """The kernel to use on `device`; None and "auto" mean the first of `vnni`, `torch` and `dequantize` that runs.
-
-    Raises:
-        InvalidRequestError: The name is unknown.
-        EngineError: The kernel is not available here; the message says what to install.
-    """
-    if kernel is None or kernel == "auto":
-        if device.type == "cpu" and vnni.reason_against() is None:
-            return "vnni"
-        return "torch" if has_int4_kernel(device) else "dequantize"
-    if kernel not in KERNELS:
-        raise InvalidRequestError(f"unknown kernel {kernel!r}; choose one of auto, {', '.join(KERNELS)}")
-    if kernel == "vnni":
-        if device.type != "cpu":
-            raise EngineError(f"kernel='vnni' is for CPUs, not {device}; leave kernel out")
-        if reason := vnni.reason_against():
-            raise EngineError(f"kernel='vnni' does not run here; use kernel='torch': {reason}")
-    if kernel == "torch-int8" and device.type != "cpu":
-        raise EngineError(f"kernel='torch-int8' is for CPUs, not {device}; leave kernel out")
-    if kernel == "torch" and not has_int4_kernel(device):
-        raise EngineError(
-            "torch's int4 kernel needs a CPU, or an NVIDIA GPU of compute capability 8.0 or more, "
-            f"and {device} is neither; use kernel='dequantize'"
-        )
-    package = {"autoawq": "awq", "gptqmodel": "gptqmodel"}.get(kernel)
-    if package is not None and importlib.util.find_spec(package) is None:
-        raise EngineError(
-            f"kernel={kernel!r} needs a package that is not installed: pip install 'hermes-adapters[{kernel}]'"
-        )
-    return kernel
 
 
 def reference(x: Tensor, weight: AwqWeight) -> Tensor:

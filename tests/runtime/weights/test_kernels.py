@@ -14,16 +14,14 @@ from hermes_runtime.weights.kernels.awq import AwqWeight, dequantize, pack_codes
 from hermes_runtime.weights.kernels.linear import (
     CPU_DENSE_ROWS,
     CPU_INT8_ROWS,
-    KERNELS,
-    LINEAR_OF_KERNEL,
     DequantizeLinear,
     Int4Linear,
     OutputHead,
     VnniLinear,
-    choose_kernel,
     reference,
 )
-from tests.support.vnni import NEEDS_VNNI, VNNI
+from hermes_runtime.weights.kernels.table import KERNELS, choose_kernel
+from tests.support.vnni import NEEDS_VNNI
 
 CPU = torch.device("cpu")
 ROWS = (1, 2, 5, 64)
@@ -186,7 +184,13 @@ def test_the_cuda_layout_is_read_off_whatever_torch_writes(monkeypatch):
     assert relative_error(dense, dequantize(weight, torch.float64).t()) < BF16_TOLERANCE
 
 
-LINEARS = ["torch", "dequantize", "dense", VNNI]
+# The layers of this package, that is, without those of others.
+LINEARS = [
+    pytest.param(name, marks=pytest.mark.skipif(bool(reason), reason=str(reason)))
+    for name, row in KERNELS.items()
+    if row.make is not None and row.package is None
+    for reason in [row.reason_against(CPU)]
+]
 
 
 @pytest.mark.parametrize("kernel", LINEARS)
@@ -205,11 +209,11 @@ def test_every_kernel_agrees_with_float64(kernel, rows, group, groups, columns, 
         group * groups, columns, group, zero_point=zero_point, bias=bias, scale_dtype=scale_dtype, seed=group + columns
     )
     x = torch.randn(1, rows, weight.in_features, generator=torch.Generator().manual_seed(rows)).bfloat16()
-    layer = LINEAR_OF_KERNEL[kernel](weight, CPU, torch.bfloat16)
+    layer = KERNELS[kernel].make(weight, CPU, torch.bfloat16)
     y = layer(x)
     assert y.dtype == torch.bfloat16
     assert y.shape == (1, rows, columns)
-    assert relative_error(y, reference(x, weight)) < BF16_TOLERANCE
+    assert relative_error(y, reference(x, weight)) < KERNELS[kernel].error
 
 
 @NEEDS_VNNI
@@ -287,7 +291,7 @@ def test_an_outlier_costs_vnni_its_group_a_few_bits():
 def test_shapes_that_vnni_does_not_take_are_dequantized():
     for group, columns, takes in ((4, 64, False), (8, 16, True), (2**16 + 8, 16, False), (64, 24, False)):
         weight = random_weight(2 * group, columns, group)
-        layer = LINEAR_OF_KERNEL["vnni"](weight, CPU, torch.bfloat16)
+        layer = KERNELS["vnni"].make(weight, CPU, torch.bfloat16)
         assert isinstance(layer, VnniLinear if takes else DequantizeLinear)
         x = torch.randn(3, 2 * group).bfloat16()
         assert relative_error(layer(x), reference(x, weight)) < BF16_TOLERANCE
@@ -350,7 +354,7 @@ def test_without_the_instructions_torchs_kernel_is_the_default(monkeypatch):
 def test_dense_kernels_are_exact_in_float32(kernel):
     weight = random_weight(256, 80, 64, bias=True)
     x = torch.randn(5, 256)
-    assert relative_error(LINEAR_OF_KERNEL[kernel](weight, CPU, torch.float32)(x), reference(x, weight)) < 1e-6
+    assert relative_error(KERNELS[kernel].make(weight, CPU, torch.float32)(x), reference(x, weight)) < 1e-6
 
 
 def test_the_int4_kernel_gets_codes_and_zero_points_exactly():
@@ -375,7 +379,7 @@ def test_the_int4_kernel_keeps_the_callers_type():
 )
 def test_shapes_that_torchs_kernel_does_not_take_are_dequantized(group, columns, takes):
     weight = random_weight(2 * group, columns, group)
-    layer = LINEAR_OF_KERNEL["torch"](weight, CPU, torch.bfloat16)
+    layer = KERNELS["torch"].make(weight, CPU, torch.bfloat16)
     assert isinstance(layer, Int4Linear if takes else DequantizeLinear)
     x = torch.randn(3, 2 * group).bfloat16()
     assert relative_error(layer(x), reference(x, weight)) < BF16_TOLERANCE
@@ -397,7 +401,7 @@ def test_long_prompts_by_dense_blocks_are_the_int4_kernels_own_product(columns, 
 def test_int8_prompts_cost_less_than_a_percent(rows):
     weight = random_weight(512, 128, 128, bias=True)
     x = torch.randn(1, rows, 512).bfloat16()
-    layer = LINEAR_OF_KERNEL["torch-int8"](weight, CPU, torch.bfloat16)
+    layer = KERNELS["torch-int8"].make(weight, CPU, torch.bfloat16)
     assert relative_error(layer(x), reference(x, weight)) < 0.01
     if rows < CPU_INT8_ROWS:
         assert torch.equal(layer(x), Int4Linear(weight, CPU, torch.bfloat16)(x))
@@ -410,7 +414,7 @@ def test_int8_prompts_bear_outliers_and_zeros():
     x[:, 7] = 0
     x[3] = 0
     x = x.bfloat16()
-    layer = LINEAR_OF_KERNEL["torch-int8"](weight, CPU, torch.bfloat16)
+    layer = KERNELS["torch-int8"].make(weight, CPU, torch.bfloat16)
     y = layer(x)
     assert bool((y[3] == 0).all())
     outlier = torch.zeros_like(x)
@@ -448,8 +452,8 @@ def test_the_output_head_is_the_linear_layer_that_it_stands_for(shape, bias, dty
 def test_inputs_that_are_not_contiguous_are_taken(kernel):
     weight = random_weight(64, 32, 64)
     x = torch.randn(64, 2, 3).bfloat16().permute(2, 1, 0)
-    layer = LINEAR_OF_KERNEL[kernel](weight, CPU, torch.bfloat16)
-    assert relative_error(layer(x), reference(x, weight)) < BF16_TOLERANCE
+    layer = KERNELS[kernel].make(weight, CPU, torch.bfloat16)
+    assert relative_error(layer(x), reference(x, weight)) < KERNELS[kernel].error
 
 
 @pytest.mark.parametrize("zero_point", [True, False])
@@ -458,7 +462,7 @@ def test_autoawqs_own_layer_agrees_with_float64(rows, zero_point):
     pytest.importorskip("awq")
     weight = random_weight(256, 64, 64, zero_point=zero_point, bias=True)
     x = torch.randn(1, rows, 256).bfloat16()
-    layer = LINEAR_OF_KERNEL["autoawq"](weight, CPU, torch.bfloat16)
+    layer = KERNELS["autoawq"].make(weight, CPU, torch.bfloat16)
     assert relative_error(layer(x), reference(x, weight)) < BF16_TOLERANCE
 
 

@@ -28,7 +28,8 @@ from hermes_runtime.errors import (
 from hermes_runtime.options.generation import SamplingParams
 from hermes_runtime.weights import memory
 from hermes_runtime.weights.kernels.awq import quantize
-from hermes_runtime.weights.kernels.linear import DequantizeLinear, Int4Linear, choose_kernel
+from hermes_runtime.weights.kernels.linear import DequantizeLinear, Int4Linear
+from hermes_runtime.weights.kernels.table import KERNELS, choose_kernel
 from hermes_runtime.weights.loader import choose_device, load_checkpoint
 from tests.support.fake_hub import HubModel
 from tests.support.vnni import VNNI
@@ -484,12 +485,14 @@ def test_too_little_memory_is_said_before_loading(awq_folder, monkeypatch):
         load(awq_folder)
 
 
-def test_the_memory_estimate_is_what_is_held(awq_folder):
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_memory_estimate_is_what_is_held(kernel, awq_folder):
+    if reason := KERNELS[kernel].reason_against(torch.device("cpu")):
+        pytest.skip(reason)
     checkpoint = open_checkpoint(str(awq_folder))
-    for kernel in {DEFAULT_KERNEL, "torch", "torch-int8", "dequantize", "dense"}:
-        model = load(awq_folder, kernel=kernel).model
-        held = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-        assert abs(memory.loaded_bytes(checkpoint, torch.bfloat16, kernel) - held) < 0.02 * held
+    model = load(awq_folder, kernel=kernel).model
+    held = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    assert abs(memory.loaded_bytes(checkpoint, torch.bfloat16, kernel) - held) < 0.02 * held
 
 
 def test_free_memory_heeds_a_containers_limit(tmp_path, monkeypatch):
