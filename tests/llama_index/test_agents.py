@@ -8,9 +8,7 @@ import pytest
 from llama_index.core.agent.workflow import (
     AgentOutput,
     AgentStream,
-    AgentWorkflow,
     FunctionAgent,
-    ReActAgent,
     ToolCallResult,
 )
 from llama_index.core.base.llms.types import ImageBlock, ToolCallBlock
@@ -18,7 +16,6 @@ from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.selectors import PydanticSingleSelector
 from llama_index.core.tools import FunctionTool, ToolMetadata
-from pydantic import BaseModel
 
 
 def call(name, **arguments):
@@ -165,52 +162,12 @@ async def test_memory_keeps_calls_and_goes_on(scripted):
     assert "'name': 'add'" in engine.prompts[2]
 
 
-async def test_handoff_and_back(scripted):
-    llm, engine = scripted(
-        [
-            call("handoff", to_agent="sailor", reason="ships"),
-            call("handoff", to_agent="clerk", reason="sums"),
-            call("add", a=19, b=23),
-            "It is 42.",
-        ]
-    )
-
-    def sail(port: str) -> str:
-        """Sail to a port."""
-        return port
-
-    clerk = agent_of(llm, [add], name="clerk", description="Adds.")
-    sailor = agent_of(llm, [sail], name="sailor", description="Sails.")
-    output = await AgentWorkflow(agents=[clerk, sailor], root_agent="clerk").run("19 + 23?")
-    assert (str(output), output.current_agent_name) == ("It is 42.", "clerk")
-    assert "handoff" in engine.prompts[1]
-
-
 async def test_early_stop_asks_for_an_answer_without_tools(scripted):
     llm, engine = scripted([*[call("add", a=1, b=1)] * 2, "I stop at 2."])
     agent = agent_of(llm, [add], early_stopping_method="generate")
     output = await agent.run("Add for ever.", max_iterations=2)
     assert str(output) == "I stop at 2."
     assert "<tools>" not in engine.prompts[-1]
-
-
-async def test_react_agent(scripted):
-    llm, _ = scripted(
-        [
-            'Thought: I need add.\nAction: add\nAction Input: {"a": 19, "b": 23}',
-            "Thought: I can answer.\nAnswer: 42",
-        ]
-    )
-    assert str(await ReActAgent(llm=llm, tools=[add]).run("19 + 23?")) == "42"
-
-
-async def test_structured_output_of_an_agent(scripted):
-    class Sum(BaseModel):
-        value: int
-
-    llm, _ = scripted([call("add", a=19, b=23), "It is 42.", '{"value": 42}'])
-    output = await agent_of(llm, [add], output_cls=Sum).run("19 + 23?")
-    assert output.get_pydantic_model(Sum) == Sum(value=42)
 
 
 def test_response_synthesizer_over_context(scripted):

@@ -363,9 +363,9 @@ def test_requirement_without_tools_is_none():
     assert prepared([], user_msg="x", tool_required=True)["tool_choice"] == "auto"
 
 
-def test_no_tools_is_plain_chat(scripted):
+def test_an_empty_list_of_tools_makes_the_request_of_a_plain_chat(scripted):
     llm, engine = scripted(["Hello.", "Hello."])
-    assert llm.chat_with_tools([], user_msg="Hi").message.content == "Hello."
+    llm.chat_with_tools([], user_msg="Hi")
     llm.chat([ChatMessage("Hi")])
     assert engine.requests[0] == engine.requests[1]
 
@@ -410,7 +410,7 @@ def test_calls_come_back_with_unique_ids(scripted):
 
 
 @pytest.mark.parametrize("reply", ["Hello.", CALL[:40]])
-def test_no_call_is_an_error_only_where_asked(reply, scripted):
+def test_the_error_without_a_whole_call_says_what_was_expected(reply, scripted):
     llm, _ = scripted([reply])
     response = llm.chat_with_tools([ADD], user_msg="Hi")
     assert llm.get_tool_calls_from_response(response, error_on_no_tool_call=False) == []
@@ -538,7 +538,7 @@ async def test_loading_does_not_block_the_event_loop(scripted, monkeypatch):
     assert (await call).message.content == "x"
 
 
-def test_predict_honors_the_system_prompt(scripted):
+def test_the_system_prompt_stands_in_what_predict_sends(scripted):
     llm, engine = scripted(["Brest.", "Oslo."], system_prompt="Name a port.")
     assert llm.predict(PromptTemplate("Near {place}?"), place="Quimper") == "Brest."
     assert asyncio.run(llm.apredict(PromptTemplate("Near {place}?"), place="Drammen")) == "Oslo."

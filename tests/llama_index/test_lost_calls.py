@@ -86,7 +86,7 @@ def test_an_agent_that_ends_with_a_cut_call_leaves_a_warning(streaming, scripted
     assert "cut off after 20 tokens" in invalid["error"]
 
 
-def test_who_needs_a_call_is_told_that_it_was_cut(scripted):
+def test_the_error_of_a_cut_call_is_our_own_and_a_value_error(scripted):
     llm, _ = scripted([CALL], max_tokens=20)
     response = llm.chat_with_tools([ADD], user_msg="19 + 23?")
     assert llm.get_tool_calls_from_response(response, error_on_no_tool_call=False) == []

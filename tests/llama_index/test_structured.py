@@ -180,7 +180,7 @@ def test_closing_a_stream_of_objects_stops_the_engine(scripted):
     assert engine.runs[0].finish_reason == "cancelled"
 
 
-def test_structured_llm(scripted):
+def test_a_structured_llm_gives_what_was_written(scripted):
     llm, _ = scripted(lambda _: REPLY)
     structured = llm.as_structured_llm(Port)
     message = [ChatMessage("Tell me of Brest.")]
@@ -259,7 +259,7 @@ def test_function_mode_tells_of_a_call_that_was_cut(predict, scripted):
         predict(llm, Port, max_tokens=20)
 
 
-def test_function_calling_program(scripted):
+def test_a_function_calling_program_gives_what_was_written_under_a_grammar(scripted):
     llm, engine = scripted(lambda _: CALLED)
     program = FunctionCallingProgram.from_defaults(Port, prompt=PROMPT, llm=llm)
     assert program(place="Brest") == PORT

@@ -249,7 +249,7 @@ async def test_tool_that_raises_then_early_stop(streaming, tiny):
     assert (await handler).response.role == "assistant"
 
 
-async def test_structured_output_of_an_agent(tiny):
+async def test_a_small_model_fills_the_class_that_an_agent_asks_for(tiny):
     agent = FunctionAgent(llm=tiny, tools=[add], output_cls=Sum, early_stopping_method="generate")
     output = await agent.run("What is 19 plus 23?", max_iterations=3)
     assert isinstance(output.get_pydantic_model(Sum), Sum)

@@ -135,6 +135,7 @@ class AgentRules(Subject):
 
         output = asyncio.run(main())
         assert (str(output), output.current_agent_name) == ("It is 42.", "clerk")
+        assert "handoff" in self.shown(llm)[1]
 
     def test_early_stop(self):
         """Out of steps, an agent asks for an answer with a system message at the end and no tools."""
