@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tomllib
 
 import pytest
 
@@ -33,8 +32,3 @@ def test_all_names_exist_and_are_all_there_is():
     assert sorted(langchain_hermes.__all__) == langchain_hermes.__all__
     for name in langchain_hermes.__all__:
         assert getattr(langchain_hermes, name) is not None
-
-
-def test_the_version_is_the_distributions():
-    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert langchain_hermes.__version__ == pyproject["project"]["version"]

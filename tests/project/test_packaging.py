@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 import zipfile
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,20 @@ def test_the_command_is_installed():
     (command,) = metadata.entry_points(group="console_scripts", name="hermes-adapters")
     assert command.value == "hermes_adapters:main"
     assert callable(command.load())
+
+
+def test_the_version_is_written_once():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["dynamic"] == ["version"]
+    assert "version" not in project["project"]
+    version = metadata.version("hermes-adapters")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+    assert project["tool"]["hatch"]["version"]["path"] == "hermes_runtime/_version.py"
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    written = [path for path in files if re.search(r"^__version__ = ", path.read_text(encoding="utf-8"), re.MULTILINE)]
+    assert written == [ROOT / "hermes_runtime" / "_version.py"]
+    for package in ("hermes_runtime", "langchain_hermes", "llama_index_hermes"):
+        assert import_module(package).__version__ == version
 
 
 def test_the_extras_exist():
