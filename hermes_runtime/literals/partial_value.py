@@ -72,7 +72,7 @@ class PartialValue:
     def spoiler(self) -> str:
         """What, written next, keeps every reader, strict or forgiving, from taking the text for an object's."""
         lists = len(self._closers) - len("".join(self._closers).rstrip("]"))
-        half_an_escape = "\\" if self._text[self.at :] == "\\" else ""
+        half_an_escape = "\\" if self._text.endswith("\\", self.at) else ""
         return half_an_escape + self._quote + "]" * (lists + 1)
 
     def _step(self) -> bool:

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from langchain_core.utils.json import parse_partial_json
 
@@ -63,6 +63,7 @@ def test_pieces_say_what_the_whole_text_says(value, write, cut):
 
 
 @given(OBJECT, st.booleans(), st.integers(0, 200), TEXT)
+@example({"a": "\U0001f600"}, True, len('{"a": "xud83dx'), "")
 def test_no_reader_gets_past_the_spoiler(value, ensure_ascii, cut, rest):
     text = json.dumps(value, ensure_ascii=ensure_ascii)[:cut]
     partial = PartialValue()
