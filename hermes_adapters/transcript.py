@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
+
+from hermes_runtime.problems import Problem
 
 _LABEL_WIDTH = 8
 _LONGEST_RESULT = 600
@@ -35,12 +37,12 @@ class Transcript:
         """Show what the user said."""
         self._line("you", "bold cyan", text, "")
 
-    def call(self, name: str, arguments: Mapping[str, Any], problems: tuple[str, ...] = ()) -> None:
+    def call(self, name: str, arguments: Mapping[str, Any], problems: Iterable[Problem] = ()) -> None:
         """Show a call that the model makes, and what it breaks in the tool's schema."""
         said = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments.items())
         self._line("call", "bold yellow", f"{name}({said})", "yellow")
         for problem in problems:
-            self._line("", "", problem, "red")
+            self._line("", "", str(problem), "red")
 
     def invalid_call(self, text: str, error: str) -> None:
         """Show a call that cannot be read and never runs."""

@@ -19,6 +19,7 @@ from hermes_runtime.errors import (
 from hermes_runtime.messages import Assistant, InvalidToolCall, System, ToolCall, ToolChoice, ToolResult, ToolSpec, User
 from hermes_runtime.options.generation import GenerationOptions, SamplingParams
 from hermes_runtime.parser.stream_parser import Completion, StreamParser, parse_completion
+from hermes_runtime.problems import Problem
 from hermes_runtime.prompt.build import Prompt, build_prompt
 from hermes_runtime.turn.request import TurnRequest
 from hermes_runtime.turn.result import TurnResult
@@ -42,6 +43,7 @@ __all__ = [
     "InvalidRequestError",
     "InvalidToolCall",
     "ModelNotFoundError",
+    "Problem",
     "Prompt",
     "SamplingParams",
     "SchemaError",

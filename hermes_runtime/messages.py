@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from hermes_runtime.errors import InvalidRequestError, ToolChoiceError
+from hermes_runtime.problems import Problem
 from hermes_runtime.schema.edits import without_null_keywords
 
 EMPTY_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
@@ -92,12 +93,19 @@ def coerce_tools(tools: Sequence[ToolLike]) -> tuple[ToolSpec, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A well-formed call. `problems` names what it breaks in the tool's schema, `reason: path: detail` each."""
+    """A well-formed call.
+
+    Attributes:
+        id: Its id, which the tool's result names.
+        name: The tool's name.
+        arguments: The arguments.
+        problems: What it breaks in the tool's schema.
+    """
 
     id: str
     name: str
     arguments: dict[str, Any]
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +116,18 @@ class InvalidToolCall:
         id: A fresh id, so that frameworks can answer the call with its error.
         name: The tool's name where the text still shows one.
         arguments: The raw text of the call.
-        error: `reason: detail`; reason is malformed, truncated, missing_name or bad_arguments.
+        problem: What is wrong with it: malformed, truncated, missing_name or bad_arguments.
     """
 
     id: str
     name: str | None
     arguments: str
-    error: str
+    problem: Problem
+
+    @property
+    def error(self) -> str:
+        """What is wrong with it, as frameworks' messages tell it: `reason: detail`."""
+        return str(self.problem)
 
 
 Outcome = ToolCall | InvalidToolCall

@@ -17,34 +17,20 @@ from hermes_runtime.engines.base import TokenLogprob
 from hermes_runtime.literals.partial_value import PartialValue
 from hermes_runtime.messages import InvalidToolCall, ToolCall
 from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallEvent
+from hermes_runtime.problems import Problem, joined
 from hermes_runtime.turn import TurnResult
-from hermes_runtime.turn.lost_calls import lost_call
+from langchain_hermes._provider import PROVIDER
+from langchain_hermes._unfinished import in_older_form, problems_of, told, unfinished
 
-PROVIDER = "hermes"
-PROBLEMS = "tool_call_problems"
-"""Key in `response_metadata`: what is wrong with the calls of a message, by their ids."""
 TOKEN_USAGE = "token_usage"  # noqa: S105
 """Key in `response_metadata` and `llm_output`: the token counts under the names that OpenAI's interface gives them."""
-
-
-def without_poison(arguments: str) -> str:
-    """Return the raw text of an invalid call as the model wrote it: what follows the bracket that closes nothing."""
-    written = PartialValue()
-    written.feed(arguments)
-    rest = arguments[written.at :]
-    return rest[1:] if rest.startswith("]") else arguments
 
 
 class EventChunks:
     """Turns the events of one completion into message chunks whose sum is the message.
 
-    LangChain completes the arguments of a streamed call that was cut, and agents then run it. Of an invalid call, the
-    arguments therefore end in a closing bracket that closes nothing, which no JSON reader, strict or forgiving, gets
-    past, and after it the raw text of the call.
-
-    LangChain's own parsers of calls look only at calls that can run and, where there are none, at the form of OpenAI's
-    older interface in `additional_kwargs["tool_calls"]`; a message without either is no call to them, or the end of an
-    agent's work. An invalid call stands there with what became of it in place of its arguments, so that they raise.
+    An invalid call is an unfinished one, whatever is wrong with it, and stands in the form of OpenAI's older interface
+    as well where no call can run.
 
     Args:
         as_blocks: Content is a list of standard blocks (`output_version="v1"`) rather than a string.
@@ -56,7 +42,7 @@ class EventChunks:
     """
 
     def __init__(self, *, as_blocks: bool, metadata: Mapping[str, Any] | None = None) -> None:
-        self.problems: dict[str, list[str]] = {}
+        self.problems: dict[str, tuple[Problem, ...]] = {}
         self._as_blocks = as_blocks
         self._metadata = {**(metadata or {}), **({"output_version": "v1"} if as_blocks else {})}
         # Text and calls share the numbers: LangChain merges blocks of one index, whatever their kind.
@@ -77,10 +63,10 @@ class EventChunks:
             case ToolCallEvent(call):
                 self._has_call = True
                 if call.problems:
-                    self.problems[call.id] = list(call.problems)
+                    self.problems[call.id] = call.problems
                 return [] if self._written.pop(call.id, None) else [self._call(call)]
             case InvalidToolCallEvent(call):
-                self.problems[call.id] = [call.error]
+                self.problems[call.id] = (call.problem,)
                 return [self._invalid_call(call)]
         assert_never(event)
 
@@ -135,24 +121,14 @@ class EventChunks:
         return self.call_chunk(tool_call_chunk(name=call.name, args=arguments, id=call.id, index=self.new_index()))
 
     def _invalid_call(self, call: InvalidToolCall) -> AIMessageChunk:
-        aside = {} if self._has_call else {"tool_calls": [_lost(call)]}
+        aside = {} if self._has_call else {"tool_calls": [in_older_form(call)]}
         if begun := self._written.pop(call.id, None):
             index, written = begun
-            return self.call_chunk(
-                tool_call_chunk(args=written.spoiler + call.arguments, index=index), aside=aside, error=call.error
-            )
-        arguments = PartialValue().spoiler + call.arguments
+            chunk = tool_call_chunk(args=unfinished(written, call.arguments), index=index)
+            return self.call_chunk(chunk, aside=aside, error=call.error)
+        arguments = unfinished(PartialValue(), call.arguments)
         chunk = tool_call_chunk(name=call.name, args=arguments, id=call.id, index=self.new_index())
         return self.call_chunk(chunk, aside=aside, type="invalid_tool_call", error=call.error)
-
-
-def _lost(call: InvalidToolCall) -> dict[str, Any]:
-    """Return a call in the form of OpenAI's older interface, with what became of it where its arguments would stand."""
-    # No JSON reader may take it for arguments: LangChain's forgiving one makes none of a bracket that closes nothing,
-    # and no arguments is what some tools want. So brackets stand in a string, in a place where none may be.
-    reason = lost_call(call.name, call.error).replace('"', "'")
-    function = {"name": call.name or "", "arguments": f'none, because "{reason}"'}
-    return {"id": call.id, "type": "function", "function": function}
 
 
 class ChunkWriter:
@@ -196,8 +172,7 @@ class ChunkWriter:
         }
         if result.logprobs is not None:
             metadata["logprobs"] = {"content": [_logprob(token) for token in result.logprobs]}
-        if self._writer.problems:
-            metadata[PROBLEMS] = self._writer.problems
+        metadata |= told(self._writer.problems)
         if result.repairs:
             metadata["repairs"] = result.repairs
         message = self._writer.empty(response_metadata=metadata, usage_metadata=_usage(result), chunk_position="last")
@@ -221,10 +196,10 @@ def finished(chunks: Iterable[Any]) -> AIMessage:
     """Return the message that chunks add up to, with the errors of invalid calls, for which chunks have no room."""
     message = message_chunk_to_message(reduce(add, chunks))
     assert isinstance(message, AIMessage)
-    problems = message.response_metadata.get(PROBLEMS, {})
+    problems = problems_of(message)
     for call in message.invalid_tool_calls:
         if call["id"] in problems:
-            call["error"] = "; ".join(problems[call["id"]])
+            call["error"] = joined(problems[call["id"]])
     return message
 
 

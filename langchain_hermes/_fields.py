@@ -17,10 +17,10 @@ from hermes_runtime.options.fields import GenerationFields
 from hermes_runtime.options.generation import OPTION_NAMES
 from hermes_runtime.options.hosted import names_server
 from hermes_runtime.turn.request import checked_options
-from langchain_hermes._chunks import PROVIDER
 from langchain_hermes._errors import made
 from langchain_hermes._options import BESIDE_OPTIONS, OF_CALLS, OF_MODELS
 from langchain_hermes._profile import profile_of
+from langchain_hermes._provider import PROVIDER
 
 
 class HermesOptions(GenerationFields, BaseChatModel):

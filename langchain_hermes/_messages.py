@@ -22,7 +22,6 @@ from langchain_core.messages import (
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import (
     Assistant,
-    InvalidToolCall,
     Message,
     System,
     ToolCall,
@@ -32,7 +31,7 @@ from hermes_runtime.messages import (
 )
 from hermes_runtime.prompt.content import result_text, said_beside, text_of
 from hermes_runtime.prompt.recorded_calls import recorded_call, recorded_calls, split
-from langchain_hermes._chunks import PROBLEMS, without_poison
+from langchain_hermes._unfinished import as_written, from_record, problems_of
 
 
 def to_runtime_messages(messages: Sequence[BaseMessage], *, omit_media: bool = False) -> tuple[Message, ...]:
@@ -87,15 +86,10 @@ def _from_ai(message: AIMessage) -> Assistant:
     text = text_of(message.content, "assistant") or said_beside(message.additional_kwargs)
     made = [ToolCall(call["id"] or new_call_id(), call["name"], call["args"]) for call in message.tool_calls]
     # Whoever else made the message: brackets in the arguments of its broken calls are its model's own.
-    spoiled = message.response_metadata.get(PROBLEMS, {})
+    problems = problems_of(message)
     broken = [
-        InvalidToolCall(
-            call["id"] or new_call_id(),
-            call["name"],
-            without_poison(call["args"] or ""),
-            call["error"] or "malformed: the call could not be read",
-        )
-        if call["id"] in spoiled
+        from_record(call, as_written(call["args"] or ""))
+        if call["id"] in problems
         else recorded_call(call["id"], call["name"], call["args"])
         for call in message.invalid_tool_calls
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from langchain_core.exceptions import OutputParserException
@@ -13,14 +13,13 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from hermes_runtime.answers.answer_type import AnswerType, UnreadableAnswerError
 from hermes_runtime.literals.partial_value import NOTHING, PartialValue
 from hermes_runtime.parser.markup import REASONING_CLOSE, REASONING_OPEN
+from hermes_runtime.problems import Problem, joined
 from hermes_runtime.turn.lost_calls import lost_call
-from langchain_hermes._chunks import PROBLEMS
 from langchain_hermes._reading import Piece
+from langchain_hermes._unfinished import problems_of
 
 # Where an answer begins that is an object: at once, in a fence or in a tag.
 _BEGINNING = re.compile(r"\s*(?:```\w*\s+|<\w+>\s*)?(?=[{\[])")
-_UNKNOWN = "unknown_tool: "
-_NO_VALUE = ("malformed: ", "truncated: ")
 
 
 def unreadable(reason: str, text: str) -> OutputParserException:
@@ -89,14 +88,13 @@ class TextOrCallReader(TextReader):
     def __init__(self, target: AnswerType) -> None:
         super().__init__(target)
         self._calls = False
-        self._broken: list[str] = []
+        self._broken: list[Problem] = []
 
     def feed(self, piece: Piece) -> list[Any]:
         """Read on and return the object so far, if there is more of it."""
         if isinstance(piece, AIMessage):
             self._calls |= bool(piece.tool_calls)
-            found = [text for texts in piece.response_metadata.get(PROBLEMS, {}).values() for text in texts]
-            self._broken += [problem for problem in found if problem.startswith(_NO_VALUE)]
+            self._broken += [problem for problem in _problems_in(piece) if problem.leaves_no_value]
         return super().feed(piece)
 
     def close(self, finish_reason: str | None = None) -> list[Any]:
@@ -106,8 +104,13 @@ class TextOrCallReader(TextReader):
             OutputParserException: The text holds no object, or none of the schema; or the call was cut off.
         """
         if self._broken:
-            raise unreadable("; ".join(self._broken), "".join(self._text))
+            raise unreadable(joined(self._broken), "".join(self._text))
         return [None] if self._calls else super().close(finish_reason)
+
+
+def _problems_in(message: AIMessage) -> Iterator[Problem]:
+    for found in problems_of(message).values():
+        yield from found
 
 
 def _begin_of_object(text: str) -> int | None:
@@ -127,7 +130,7 @@ class CallReader:
         self._index: int | None = None
         self._arguments: list[str] = []
         self._text: list[str] = []
-        self._problems: list[str] = []
+        self._problems: list[Problem] = []
         self._name: str | None = None
         self._growing = _Growing(lambda arguments: target.part_of(target.in_arguments(arguments)))
 
@@ -136,7 +139,7 @@ class CallReader:
         if not isinstance(piece, AIMessage):
             return []
         self._text.append(str(piece.text))
-        self._problems += [problem for found in piece.response_metadata.get(PROBLEMS, {}).values() for problem in found]
+        self._problems += _problems_in(piece)
         shown = piece.tool_call_chunks if isinstance(piece, AIMessageChunk) else piece.invalid_tool_calls
         self._name = self._name or next((call["name"] for call in shown if call["name"]), None)
         if isinstance(piece, AIMessageChunk):
@@ -160,8 +163,8 @@ class CallReader:
                 schema.
         """
         arguments = "".join(self._arguments)
-        if unknown := [problem for problem in self._problems if problem.startswith(_UNKNOWN)]:
-            raise unreadable("; ".join(unknown), arguments)
+        if unknown := [problem for problem in self._problems if problem.reason == "unknown_tool"]:
+            raise unreadable(joined(unknown), arguments)
         try:
             value = json.loads(arguments)
         except ValueError:

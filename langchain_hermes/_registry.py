@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from langchain_hermes._chunks import PROVIDER
+from langchain_hermes._provider import PROVIDER
 
 
 def register_provider() -> None:

@@ -14,12 +14,14 @@ from pydantic import Field, field_validator
 from hermes_runtime.answers.answer_type import AnswerType
 from hermes_runtime.dialects import resolve_dialect
 from hermes_runtime.literals.partial_value import PartialValue
-from hermes_runtime.messages import InvalidToolCall, new_call_id
+from hermes_runtime.messages import new_call_id
 from hermes_runtime.parser import Event, InvalidToolCallEvent, ReasoningDelta, StreamParser
-from langchain_hermes._chunks import PROBLEMS, EventChunks, finished
+from hermes_runtime.problems import Problem
+from langchain_hermes._chunks import EventChunks, finished
 from langchain_hermes._objects import TextReader
 from langchain_hermes._reading import Piece, Reader, ReadingOutputParser
 from langchain_hermes._tools import answer_type, to_openai_tools
+from langchain_hermes._unfinished import from_record, told, unfinished
 
 _WHY_IT_ENDED = ("finish_reason", "stop_reason", "stopReason", "done_reason", "finishReason")
 _TOO_LONG = frozenset(("length", "max_tokens", "max_output_tokens", "max_new_tokens", "model_length"))
@@ -172,9 +174,9 @@ class _ToolsReader:
         left = self._read(self._parser.close("length" if is_cut else "stop"))
         for index, call_id, written in self._native.values():
             if written.at and not written.is_complete:
-                self._chunks.problems[call_id] = ["truncated: the message ends inside the call"]
-                left.append(self._chunks.call_chunk(tool_call_chunk(args=written.spoiler, index=index)))
-        metadata = {PROBLEMS: self._chunks.problems} if self._chunks.problems else {}
+                self._chunks.problems[call_id] = (Problem("truncated", "the message ends inside the call"),)
+                left.append(self._chunks.call_chunk(tool_call_chunk(args=unfinished(written), index=index)))
+        metadata = told(self._chunks.problems)
         return [*left, self._chunks.empty(response_metadata=metadata, chunk_position="last")]
 
     def _read(self, events: Iterable[Event]) -> list[AIMessage]:
@@ -214,10 +216,7 @@ class _ToolsReader:
                 arguments = json.dumps(call["args"], ensure_ascii=False)
                 yield self._piece(tool_call_chunk(name=call["name"], args=arguments, id=call["id"] or new_call_id()))
             for broken in message.invalid_tool_calls:
-                error = broken["error"] or "malformed: the call could not be read"
-                call_id = broken["id"] or new_call_id()
-                invalid = InvalidToolCall(call_id, broken["name"], broken["args"] or "", error)
-                yield from self._read([InvalidToolCallEvent(invalid)])
+                yield from self._read([InvalidToolCallEvent(from_record(broken, broken["args"] or ""))])
 
     def _piece(self, chunk: ToolCallChunk) -> AIMessage:
         given = chunk["index"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -36,10 +35,12 @@ from hermes_runtime.messages import (
     User,
 )
 from hermes_runtime.parser.events import ToolCallDelta
+from hermes_runtime.problems import Problem
 from hermes_runtime.prompt.content import Speaker, result_text, said_beside, text_of
 from hermes_runtime.prompt.recorded_calls import recorded_calls
+from llama_index_hermes._unfinished import unfinished
 
-INVALID_CALLS = "invalid_tool_calls"
+_INVALID_CALLS = "invalid_tool_calls"
 _LEGACY_CALLS = "tool_calls"
 _ASSISTANT_ROLES = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)
 _TOOL_ROLES = (MessageRole.TOOL, MessageRole.FUNCTION)
@@ -83,7 +84,7 @@ def calls_of(message: ChatMessage) -> tuple[tuple[ToolCall, ...], tuple[InvalidT
     """
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     calls, unread = recorded_calls(blocks, message.additional_kwargs, None)
-    invalid = [InvalidToolCall(**raw) for raw in message.additional_kwargs.get(INVALID_CALLS) or ()]
+    invalid = [_from_record(record) for record in message.additional_kwargs.get(_INVALID_CALLS) or ()]
     return calls, (*invalid, *unread)
 
 
@@ -121,12 +122,12 @@ def assistant_message(
         ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=deepcopy(call.arguments)) for call in calls
     ]
     made += [
-        ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=_unfinished(call.arguments))
+        ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=unfinished(call.arguments))
         for call in begun
     ]
     extra: dict[str, Any] = {_LEGACY_CALLS: [_as_legacy(block) for block in made]} if made else {}
     if invalid:
-        extra[INVALID_CALLS] = [asdict(call) for call in invalid]
+        extra[_INVALID_CALLS] = [_as_record(call) for call in invalid]
     return ChatMessage(role=MessageRole.ASSISTANT, blocks=[*blocks, *made], additional_kwargs=extra)
 
 
@@ -140,6 +141,15 @@ def with_first_call(message: ChatMessage) -> ChatMessage:
     if _LEGACY_CALLS in extra:
         extra[_LEGACY_CALLS] = extra[_LEGACY_CALLS][:1]
     return message.model_copy(update={"blocks": kept, "additional_kwargs": extra})
+
+
+def _as_record(call: InvalidToolCall) -> dict[str, Any]:
+    return {"id": call.id, "name": call.name, "arguments": call.arguments, "error": call.error}
+
+
+def _from_record(record: Mapping[str, Any]) -> InvalidToolCall:
+    problem = Problem.read(record["error"])
+    return InvalidToolCall(record["id"], record["name"], record["arguments"], problem)
 
 
 class _Record(dict[str, Any]):
@@ -158,11 +168,6 @@ def _as_legacy(block: ToolCallBlock) -> _Record:
     arguments = written if isinstance(written, str) else json.dumps(written, ensure_ascii=False)
     function = _Record(name=block.tool_name, arguments=arguments)
     return _Record(id=block.tool_call_id, type="function", function=function)
-
-
-def _unfinished(arguments: str) -> str:
-    """Return the text without its last closing braces: it grows with the text, and is never a whole object."""
-    return arguments.rstrip("} \t\r\n") or "{"
 
 
 def _text(message: ChatMessage, speaker: Speaker, *, omit_media: bool = False) -> str:

@@ -16,10 +16,10 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.tools import FunctionTool
 
-from hermes_runtime.literals.partial_value import PartialValue
 from hermes_runtime.turn.lost_calls import lost_calls
 from llama_index_hermes._errors import StructuredOutputError
 from llama_index_hermes._messages import calls_of
+from llama_index_hermes._unfinished import arguments_so_far, is_unfinished
 
 
 class GrowingObjects(ChatResponse):
@@ -39,7 +39,7 @@ def growing_selections(message: ChatMessage) -> list[ToolSelection]:
     return [
         ToolSelection(tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=arguments)
         for block in blocks
-        if isinstance(arguments := _written(block), dict)
+        if isinstance(arguments := arguments_so_far(block), dict)
     ]
 
 
@@ -65,21 +65,10 @@ async def aobject_responses(responses: AsyncGenerator[ChatResponse, None]) -> As
 
 
 def _growing(response: ChatResponse) -> ChatResponse:
-    is_unfinished = any(
-        isinstance(block, ToolCallBlock) and isinstance(block.tool_kwargs, str) for block in response.message.blocks
-    )
-    return GrowingObjects(**dict(response)) if is_unfinished else response
+    return GrowingObjects(**dict(response)) if any(map(is_unfinished, response.message.blocks)) else response
 
 
 def _check_made(message: ChatMessage) -> None:
     calls, lost = calls_of(message)
     if lost and not calls:
         raise StructuredOutputError(f"the answer holds no object: {lost_calls(lost)}")
-
-
-def _written(block: ToolCallBlock) -> Any:
-    if not isinstance(block.tool_kwargs, str):
-        return block.tool_kwargs
-    written = PartialValue()
-    written.feed(block.tool_kwargs)
-    return written.value

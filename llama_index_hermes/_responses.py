@@ -22,6 +22,7 @@ from hermes_runtime.parser import (
     ToolCallDelta,
     ToolCallEvent,
 )
+from hermes_runtime.problems import PROBLEMS_KEY
 from hermes_runtime.turn import TurnResult
 from llama_index_hermes._messages import assistant_message
 
@@ -130,9 +131,9 @@ def _final(result: TurnResult, model: str, *, delta: str | None) -> ChatResponse
         "usage": {**usage, "cached_tokens": result.usage.cached_tokens},
         "repairs": result.repairs,
     }
-    problems = {call.id: list(call.problems) for call in result.tool_calls if call.problems}
+    problems = {call.id: [*map(str, call.problems)] for call in result.tool_calls if call.problems}
     if problems:
-        raw["tool_call_problems"] = problems
+        raw[PROBLEMS_KEY] = problems
     return ChatResponse(
         message=assistant_message(result.content, result.reasoning, result.tool_calls, result.invalid_tool_calls),
         delta=delta,

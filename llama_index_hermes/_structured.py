@@ -279,7 +279,7 @@ def parse_value_of(text: str, target: AnswerType) -> Any:
     """Return the value that a text holds: alone, in a fence or between prose, as JSON or as a Python literal.
 
     Raises:
-        StructuredOutputError: It holds none.
+        StructuredOutputError: The text holds no such value.
     """
     with _as_structured_output_error(target):
         return target.read(text)

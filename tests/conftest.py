@@ -70,6 +70,13 @@ def parser_cases():
     return [json.loads(line) for line in lines]
 
 
+@pytest.fixture(scope="session")
+def problem_texts():
+    """The texts of the problems in the catalogue's outputs, whole and cut in half by the length limit, by its ids."""
+    lines = (DATA / "problem_texts.jsonl").read_text(encoding="utf-8").splitlines()
+    return {case["id"]: case for case in map(json.loads, lines)}
+
+
 def pytest_configure():
     """Keep hypothesis quick and repeatable; session fixtures are safe under it because no test changes them."""
     from hypothesis import HealthCheck, settings

@@ -19,6 +19,7 @@ from hermes_runtime.answers.python_types import adapter_of
 from hermes_runtime.errors import HermesError, SchemaError
 from hermes_runtime.literals.partial_value import NOTHING
 from hermes_runtime.messages import ToolSpec
+from hermes_runtime.problems import joined
 from hermes_runtime.schema.edits import in_object, with_plain_root, without_null_keywords, without_titles
 from hermes_runtime.schema.validation import check_schema, value_problems
 
@@ -33,7 +34,6 @@ _KEYWORDS = frozenset((
     "anyOf", "oneOf", "allOf", "enum", "const",
 ))  # fmt: skip
 _MEMBER = "value"
-_NO_VALUE = ("malformed: ", "truncated: ")
 _SHORT = Repr()  # bears a broken __repr__ too
 _SHORT.maxother = _SHORT.maxstring = 200
 
@@ -127,8 +127,8 @@ class AnswerType:
             UnreadableAnswerError: It holds no value, or none of the type.
         """
         answer = parse_json(text, self._rule)
-        if answer.problems and answer.problems[0].startswith(_NO_VALUE):
-            raise UnreadableAnswerError("; ".join(answer.problems))
+        if any(problem.leaves_no_value for problem in answer.problems):
+            raise UnreadableAnswerError(joined(answer.problems))
         return self.value_of(answer.value)
 
     def value_of(self, value: Any) -> Any:
@@ -142,7 +142,7 @@ class AnswerType:
         if self.adapter is None:
             problems = () if self._rule is None else value_problems(value, self._rule)
             if problems:
-                raise UnreadableAnswerError("; ".join(problems))
+                raise UnreadableAnswerError(joined(problems))
             return value
         try:
             # As JSON: strict classes take a date from its text there.

@@ -8,6 +8,7 @@ from typing import Any
 
 from hermes_runtime.literals.scanner import LiteralError, LiteralScanner, parse_value
 from hermes_runtime.parser.markup import REASONING_CLOSE, REASONING_OPEN
+from hermes_runtime.problems import Problem
 from hermes_runtime.schema.validation import check_schema, value_problems
 from hermes_runtime.tags import PADDING, TURN_END
 
@@ -20,12 +21,12 @@ class JsonAnswer:
 
     Attributes:
         value: The value; None where the answer holds none.
-        problems: What the value breaks in the schema, `reason: path: detail` each; a single `malformed: ...` or
-            `truncated: ...` where the answer holds no value.
+        problems: What the value breaks in the schema; a single one, malformed or truncated, where the answer holds no
+            value.
     """
 
     value: Any
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 def parse_json(text: str, schema: Any = None) -> JsonAnswer:
@@ -49,9 +50,7 @@ def parse_json(text: str, schema: Any = None) -> JsonAnswer:
     except LiteralError as error:
         candidates, truncated = _values_in(text)
         if not candidates:
-            return JsonAnswer(
-                None, (f"truncated: $: {error.detail}" if truncated else f"malformed: $: {error.detail}",)
-            )
+            return JsonAnswer(None, (Problem("truncated" if truncated else "malformed", error.detail, "$"),))
     answers = [JsonAnswer(value, () if schema is None else value_problems(value, schema)) for value in candidates]
     return next((answer for answer in answers if not answer.problems), answers[0])
 

@@ -69,8 +69,8 @@ class PartialValue:
             return NOTHING
 
     @property
-    def spoiler(self) -> str:
-        """What, written next, keeps every reader, strict or forgiving, from taking the text for an object's."""
+    def unfinished_mark(self) -> str:
+        """What, written next, leaves the value unfinished for good: no reader, however forgiving, gets past it."""
         lists = len(self._closers) - len("".join(self._closers).rstrip("]"))
         half_an_escape = "\\" if self._text.endswith("\\", self.at) else ""
         return half_an_escape + self._quote + "]" * (lists + 1)

@@ -9,8 +9,9 @@ from hermes_runtime.literals.scanner import LiteralError, LiteralScanner
 from hermes_runtime.messages import Outcome, ToolSpec
 from hermes_runtime.parser import markup
 from hermes_runtime.parser.argument_pieces import ArgumentPieces
-from hermes_runtime.parser.calls import MAX_CALLS_IN_BLOCK, TOO_MANY, Reason, Written, invalid_call, read_calls
+from hermes_runtime.parser.calls import ENDS_INSIDE, MAX_CALLS_IN_BLOCK, TOO_MANY, Written, invalid_call, read_calls
 from hermes_runtime.parser.text_window import TextWindow
+from hermes_runtime.problems import Problem
 
 # After a call's object these begin a remnant of a member, not prose: {"name": "f"}, "arguments": {...}
 _REMNANT = frozenset("\"',:;=/#")
@@ -115,7 +116,7 @@ class CallBlock:
         window.at = found.start() if found else len(window.text)
         tag = markup.TAG.match(window.text, window.at)
         if markup.closes_call(tag):
-            self._finish(tag.end(), wreck=("malformed", "a call is an object with name and arguments"))
+            self._finish(tag.end(), wreck=Problem("malformed", "a call is an object with name and arguments"))
         elif markup.opens_call(tag) or markup.ends_turn(tag):
             self._end(cut_off=False)
         elif found is None or (tag is None and found.end() == len(window.text)):
@@ -188,7 +189,7 @@ class CallBlock:
         if tag is None and self._may_become(markup.BLOCK):
             return False
         if markup.ends_turn(tag):
-            self._finish(wreck=("truncated", "the text ends inside the call"))
+            self._finish(wreck=ENDS_INSIDE)
         elif not self._go_back_to(markup.CLOSE_AFTER_BRACKET, self._value_from):
             self._failed_at = window.position
             self._state = self._in_wreck
@@ -210,9 +211,9 @@ class CallBlock:
         if tag is None and self._may_become(markup.BLOCK):
             return False
         if markup.closes_call(tag):
-            self._finish(tag.end(), wreck=("malformed", self._failure))
+            self._finish(tag.end(), wreck=Problem("malformed", self._failure))
         elif markup.opens_call(tag) or (tag and tag["marker"]):
-            self._finish(wreck=("malformed", self._failure))
+            self._finish(wreck=Problem("malformed", self._failure))
         else:
             window.at += 1
         return True
@@ -242,7 +243,7 @@ class CallBlock:
         state = self._state
         self.unclosed = True
         if state == self._before_value and cut_off:
-            self._finish(len(self._window.text), wreck=("truncated", "the text ends after the opening tag"))
+            self._finish(len(self._window.text), wreck=Problem("truncated", "the text ends after the opening tag"))
         elif state in (self._before_value, self._in_prose):
             # After a block without a closing tag, the opening tag was meant as one.
             self.text = ("" if self._after_unclosed else self._opening) + self._window.recorded()
@@ -250,13 +251,13 @@ class CallBlock:
             self._finish()
         elif state == self._in_value:
             if cut_off or not self._go_back_to(markup.CLOSE_AFTER_BRACKET, self._value_from):
-                self._finish(wreck=("truncated", "the text ends inside the call"))
+                self._finish(wreck=ENDS_INSIDE)
         elif state == self._after_value:
             if cut_off:
                 _, self._value_from, _, _ = self._values.pop()
-            self._finish(wreck=("truncated", "the text ends before the closing tag") if cut_off else None)
+            self._finish(wreck=Problem("truncated", "the text ends before the closing tag") if cut_off else None)
         elif not self._go_back_to(markup.CLOSE, self._failed_at):
-            self._finish(wreck=("truncated" if cut_off else "malformed", self._failure))
+            self._finish(wreck=Problem("truncated" if cut_off else "malformed", self._failure))
 
     def _go_back_to(self, pattern: re.Pattern[str], since: int) -> bool:
         """Take a closing tag in what was read as a string for the block's own, if there is one and time allows."""
@@ -266,19 +267,19 @@ class CallBlock:
         close = since + (found.end() if pattern is markup.CLOSE_AFTER_BRACKET else found.start())
         if not self._window.may_return(close):
             return False
-        self._collect(("malformed", self._failure or "a string is not closed"), until=close)
+        self._collect(Problem("malformed", self._failure or "a string is not closed"), until=close)
         self._window.go_back(close)
         self.finished = True
         return True
 
-    def _finish(self, at: int | None = None, wreck: tuple[Reason, str] | None = None) -> None:
+    def _finish(self, at: int | None = None, wreck: Problem | None = None) -> None:
         self._collect(wreck, until=self._window.position)
         if at is not None:
             self._window.at = at
         self._window.forget()
         self.finished = True
 
-    def _collect(self, wreck: tuple[Reason, str] | None, until: int) -> None:
+    def _collect(self, wreck: Problem | None, until: int) -> None:
         whole = self._window.recorded()
         written = [
             Written(value, whole[begin - self._begin : end - self._begin].strip(), pieces)
@@ -288,7 +289,7 @@ class CallBlock:
         if wreck is not None:
             raw = whole[self._value_from - self._begin : until - self._begin].strip()
             self.outcomes.append(
-                invalid_call(*wreck, raw, self._tools, self._pieces.id and self._pieces.name, self._pieces.id)
+                invalid_call(wreck, raw, self._tools, self._pieces.id and self._pieces.name, self._pieces.id)
             )
 
     # Helpers.

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from hermes_runtime.literals.scanner import LiteralError, object_in
 from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, ToolSpec, new_call_id
 from hermes_runtime.parser.argument_pieces import ArgumentPieces
+from hermes_runtime.problems import Problem
 from hermes_runtime.schema.validation import check_schema, value_problems
-
-Reason = Literal["malformed", "truncated", "missing_name", "bad_arguments"]
 
 # One block holds one call, or a few in models that list them. What is past this many is one invalid call, because each
 # costs a check against its schema, and a megabyte has room for half a million.
@@ -20,6 +19,7 @@ MAX_CALLS_IN_BLOCK = 64
 # Where a tool's name is looked for in what is left of a call, from either end.
 _SEARCHED = 10_000
 TOO_MANY = f"only the first {MAX_CALLS_IN_BLOCK} calls of a block or list are read"
+ENDS_INSIDE = Problem("truncated", "the text ends inside the call")
 
 _MISSING = object()
 _ARGUMENT_KEYS = ("arguments", "parameters")
@@ -57,7 +57,7 @@ def read_calls(written: Sequence[Written], tools: Sequence[ToolSpec], *, broken:
         _same_as_passed_on(_read_call(call, each.raw, tools, astray=astray), each, tools) for call, each in calls
     ]
     too_long = [each.raw for each in written if len(_entries(each.value)) > MAX_CALLS_IN_BLOCK]
-    return outcomes + [invalid_call("malformed", TOO_MANY, raw, tools) for raw in too_long]
+    return outcomes + [invalid_call(Problem("malformed", TOO_MANY), raw, tools) for raw in too_long]
 
 
 def _entries(value: Any) -> list[Any]:
@@ -70,8 +70,8 @@ def _same_as_passed_on(outcome: Outcome, written: Written, tools: Sequence[ToolS
     if pieces.id is None:
         return outcome
     if isinstance(outcome, ToolCall) and (outcome.name != pieces.name or outcome.arguments is not pieces.arguments):
-        detail = "the call gives its name or its arguments twice"
-        return invalid_call("malformed", detail, written.raw, tools, pieces.name, pieces.id)
+        problem = Problem("malformed", "the call gives its name or its arguments twice")
+        return invalid_call(problem, written.raw, tools, pieces.name, pieces.id)
     return replace(outcome, id=pieces.id)
 
 
@@ -99,8 +99,7 @@ def read_arguments(name: str, value: Any, raw: str, tools: Sequence[ToolSpec]) -
 
 
 def invalid_call(
-    reason: Reason,
-    detail: str,
+    problem: Problem,
     raw: str,
     tools: Sequence[ToolSpec],
     name: str | None = None,
@@ -111,7 +110,7 @@ def invalid_call(
         id=call_id or new_call_id(),
         name=name or _written_name(raw, {tool.name for tool in tools}),
         arguments=raw,
-        error=f"{reason}: {detail}",
+        problem=problem,
     )
 
 
@@ -125,7 +124,7 @@ def check_tools(tools: Sequence[ToolSpec]) -> None:
         check_schema(tool.parameters, where=f"tool {tool.name!r}")
 
 
-def problems(call_name: str, arguments: Mapping[str, Any], tools: Sequence[ToolSpec]) -> tuple[str, ...]:
+def problems(call_name: str, arguments: Mapping[str, Any], tools: Sequence[ToolSpec]) -> tuple[Problem, ...]:
     """Say what a call breaks.
 
     Args:
@@ -144,7 +143,8 @@ def problems(call_name: str, arguments: Mapping[str, Any], tools: Sequence[ToolS
     for tool in tools:
         if tool.name == call_name:
             return value_problems(arguments, tool.parameters)
-    return (f"unknown_tool: $: there is no tool {call_name[:100]!r}; the tools are {[tool.name for tool in tools]}",)
+    detail = f"there is no tool {call_name[:100]!r}; the tools are {[tool.name for tool in tools]}"
+    return (Problem("unknown_tool", detail, "$"),)
 
 
 def refuse_other_keys(known: Collection[str], key: str, value: Any) -> str | None:
@@ -165,15 +165,16 @@ def _unwrap(entry: Any) -> Any:
 
 def _read_call(call: Any, raw: str, tools: Sequence[ToolSpec], *, astray: bool = False) -> Outcome:
     if not isinstance(call, dict):
-        return invalid_call("malformed", f"a call is an object with name and arguments, not {_kind(call)}", raw, tools)
+        problem = Problem("malformed", f"a call is an object with name and arguments, not {_kind(call)}")
+        return invalid_call(problem, raw, tools)
     name = call.get("name")
     if not isinstance(name, str) or not name.strip():
         found = "the call has no name" if "name" not in call else f"the name is {_kind(name)}, not a tool's name"
-        return invalid_call("missing_name", found, raw, tools)
+        return invalid_call(Problem("missing_name", found), raw, tools)
     name = name.strip()
     arguments = _arguments(call, name, tools, astray=astray)
     if isinstance(arguments, str):
-        return invalid_call("bad_arguments", arguments, raw, tools, name)
+        return invalid_call(Problem("bad_arguments", arguments), raw, tools, name)
     return ToolCall(new_call_id(), name, arguments, problems(name, arguments, tools))
 
 

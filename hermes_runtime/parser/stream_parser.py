@@ -34,6 +34,7 @@ from hermes_runtime.parser.events import (
 from hermes_runtime.parser.reasoning import ReasoningBlock
 from hermes_runtime.parser.text_window import TextWindow
 from hermes_runtime.parser.unwrapped_call import UnwrappedCall
+from hermes_runtime.problems import Problem
 
 __all__ = [
     "Completion",
@@ -357,7 +358,7 @@ class CallReader:
         self._calls_read += len(calls)
         if self._calls_read >= _MAX_CALLS_IN_ANSWER:
             over = f"only the first {_MAX_CALLS_IN_ANSWER} calls of an answer are read, and nothing after them"
-            self._writer.outcomes([invalid_call("malformed", over, "", self._tools)])
+            self._writer.outcomes([invalid_call(Problem("malformed", over), "", self._tools)])
             self._state = self._ended
 
     def _may_become(self, pattern: re.Pattern[str], at: int) -> bool:

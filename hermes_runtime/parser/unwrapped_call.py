@@ -7,7 +7,7 @@ from functools import partial
 
 from hermes_runtime.literals.scanner import LiteralError, LiteralScanner
 from hermes_runtime.messages import Outcome, ToolSpec
-from hermes_runtime.parser.calls import invalid_call, read_arguments, read_known_calls, refuse_other_keys
+from hermes_runtime.parser.calls import ENDS_INSIDE, invalid_call, read_arguments, read_known_calls, refuse_other_keys
 from hermes_runtime.parser.text_window import TextWindow
 
 
@@ -79,7 +79,7 @@ class UnwrappedCall:
             name = self._tool or (begun.get("name") if isinstance(begun, dict) else None)
             cut = isinstance(name, str) and name.strip() in self._known
             raw = window.recorded(self._literal_from)
-            wreck = invalid_call("truncated", "the text ends inside the call", raw, self._tools, name)
+            wreck = invalid_call(ENDS_INSIDE, raw, self._tools, name)
             self._conclude([wreck] if cut else None)
 
     def _conclude(self, outcomes: list[Outcome] | None) -> None:

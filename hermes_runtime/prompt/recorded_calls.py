@@ -8,6 +8,7 @@ from typing import Any
 
 from hermes_runtime.literals.scanner import LiteralError, object_in
 from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, new_call_id
+from hermes_runtime.problems import Problem
 from hermes_runtime.prompt.content import calls_within
 
 Recorded = tuple[tuple[ToolCall, ...], tuple[InvalidToolCall, ...]]
@@ -23,15 +24,16 @@ def recorded_call(call_id: Any, name: Any, arguments: Any) -> Outcome:
     """
     call_id = str(call_id or new_call_id())
     if not isinstance(name, str) or not name.strip():
-        return InvalidToolCall(call_id, None, _text(arguments), f"missing_name: the name is {name!r}")
+        problem = Problem("missing_name", f"the name is {name!r}")
+        return InvalidToolCall(call_id, None, _text(arguments), problem)
     try:
         read = _read(arguments)
     except LiteralError as error:
-        problem = f"{'truncated' if error.truncated else 'malformed'}: {error}"
+        problem = Problem("truncated" if error.truncated else "malformed", str(error))
     else:
         if isinstance(read, Mapping):
             return ToolCall(call_id, name, dict(read))
-        problem = f"bad_arguments: the arguments must be an object, not {type(read).__name__}"
+        problem = Problem("bad_arguments", f"the arguments must be an object, not {type(read).__name__}")
     # In the form of a call, so that the model sees which tool it was about.
     written = json.dumps({"arguments": _text(arguments), "name": name}, ensure_ascii=False)
     return InvalidToolCall(call_id, name, written, problem)

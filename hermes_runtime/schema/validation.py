@@ -17,6 +17,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, Schema, specification_with
 
 from hermes_runtime.errors import SchemaError
+from hermes_runtime.problems import Keyword, Problem
 
 _MAX_DETAIL = 300
 _MAX_PROBLEMS = 20
@@ -39,27 +40,28 @@ def check_schema(schema: Any, *, where: str) -> None:
         raise SchemaError(f"{where}: {error}") from None
 
 
-def value_problems(value: Any, schema: Any) -> tuple[str, ...]:
+def value_problems(value: Any, schema: Any) -> tuple[Problem, ...]:
     """Say what a value breaks in a schema.
 
     Returns:
-        One `reason: path: detail` each: the reason is the name of the schema keyword that failed, the path is a JSON
-        path into the value. Empty where the value is right.
+        The problems, empty where the value is right: the reason of each is the schema keyword that failed, the path is
+        a JSON path into the value.
 
     Raises:
         SchemaError: The schema is unusable; see `check_schema`.
     """
     validator = _validator_of(schema)
-    found: list[str] = []
+    found: list[Problem] = []
     try:
         for error in validator.iter_errors(value):
-            found.append(f"{error.validator}: {error.json_path}: {_shorten(error.message)}")
+            # A schema that is just `false` has no keyword: None.
+            found.append(Problem(Keyword(str(error.validator)), _shorten(error.message), error.json_path))
             if len(found) == _MAX_PROBLEMS:
                 break
     except RecursionError:
-        found.append("depth: $: the value is nested too deeply to be checked")
+        found.append(Problem("depth", "the value is nested too deeply to be checked", "$"))
     except Unresolvable as error:
-        found.append(f"$ref: $: {_shorten(str(error))}")
+        found.append(Problem(Keyword("$ref"), _shorten(str(error)), "$"))
     return tuple(found)
 
 

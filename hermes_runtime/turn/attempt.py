@@ -14,6 +14,7 @@ from hermes_runtime.parser.stream_parser import (
     ToolCallDelta,
     ToolCallEvent,
 )
+from hermes_runtime.problems import joined
 from hermes_runtime.tags import Tag
 from hermes_runtime.turn.demands import Demands
 from hermes_runtime.turn.lost_calls import cut_off
@@ -181,7 +182,7 @@ class Attempt:
         broken: list[Message] = []
         missing = self._missing
         for call in self._calls:
-            reason = "; ".join(call.problems) or "another call of this turn could not be read, so none was made"
+            reason = joined(call.problems) or "another call of this turn could not be read, so none was made"
             is_sound = missing is not None and not call.problems and not self._invalid
             told = missing if is_sound else _VALIDATION_COMPLAINT.format(name=call.name, reason=reason, tags=tags)
             broken.append(ToolResult(call.id, told, call.name))

@@ -12,6 +12,7 @@ from typing import Any
 
 from hermes_runtime.answers.json_answer import parse_json
 from hermes_runtime.messages import ToolCall, ToolChoice
+from hermes_runtime.problems import joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Demands:
         if self.schema is not None:
             answer = parse_json(content, self.schema)
             if answer.problems:
-                return "Answer with JSON that follows the schema: " + "; ".join(answer.problems)
+                return "Answer with JSON that follows the schema: " + joined(answer.problems)
         return None
 
     def failure(self, content: str, calls: Sequence[ToolCall]) -> str | None:
@@ -53,8 +54,8 @@ class Demands:
         """Whether an answer that goes on may still turn out a failure, so that nothing of it can be shown yet.
 
         Args:
-            calls: Those it has made so far.
-            in_call: Another one has begun.
+            calls: The calls that it has made so far.
+            in_call: Another call has begun.
         """
         if not self._can_fail:
             return False

@@ -10,12 +10,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from hermes_runtime.messages import InvalidToolCall
+from hermes_runtime.problems import Problem
 from hermes_runtime.turn.result import TurnResult
 
 logger = logging.getLogger(__name__)
-
-_TRUNCATED = "truncated: "
-_CUT_OFF = "cut off"
 
 
 def length_limit(prompt_tokens: int, max_tokens: int | None, context_window: int) -> str:
@@ -29,32 +27,32 @@ def length_limit(prompt_tokens: int, max_tokens: int | None, context_window: int
 
 
 def cut_off(call: InvalidToolCall, tokens: int, limit: str) -> InvalidToolCall:
-    """Return a call that ended with the answer's length, with an error that says so; any other call as it is.
+    """Return a call that ended with the answer's length, with a problem that says so; any other call as it is.
 
     Args:
         call: The call.
         tokens: How many tokens the answer has; 0 where nobody knows.
         limit: See `length_limit`.
     """
-    if not call.error.startswith(_TRUNCATED):
+    if call.problem.reason != "truncated":
         return call
     after = f"after {tokens} tokens " if tokens else ""
-    return replace(call, error=f"{_TRUNCATED}{_CUT_OFF} {after}{limit}")
+    return replace(call, problem=Problem.cut_off(after + limit))
 
 
-def lost_call(name: str | None, error: str) -> str:
+def lost_call(name: str | None, problem: Problem) -> str:
     """Say what became of a call that must not run."""
     named = f"the call of {name!r}" if name else "a call"
-    if _is_cut_off(error):
-        return f"{named} was {error.removeprefix(_TRUNCATED)}"
-    if error.startswith(_TRUNCATED):
-        return f"{named} is not complete: {error.removeprefix(_TRUNCATED)}"
-    return f"{named} cannot be read: {error}"
+    if problem.is_cut_off:
+        return f"{named} was {problem.detail}"
+    if problem.reason == "truncated":
+        return f"{named} is not complete: {problem.detail}"
+    return f"{named} cannot be read: {problem}"
 
 
 def lost_calls(calls: Iterable[InvalidToolCall]) -> str:
     """Say what became of calls that must not run; empty where there are none."""
-    return "; ".join(lost_call(call.name, call.error) for call in calls)
+    return "; ".join(lost_call(call.name, call.problem) for call in calls)
 
 
 def warn_of_lost_calls(result: TurnResult, *, constrained: bool, max_repairs: int) -> None:
@@ -72,12 +70,8 @@ def warn_of_lost_calls(result: TurnResult, *, constrained: bool, max_repairs: in
     if result.tool_calls or not lost or result.finish_reason == "cancelled":
         return
     said = [f"the answer has no call that can run: {lost_calls(lost)}"]
-    # Where the length was short, the error says what helps, and neither of these does.
-    if not all(_is_cut_off(call.error) for call in lost):
+    # Where the length was short, the problem says what helps, and neither of these does.
+    if not all(call.problem.is_cut_off for call in lost):
         said += [] if constrained else ["constrained=True makes malformed calls impossible"]
         said.append(f"max_repairs={max_repairs + 1} shows the model what was wrong and asks again")
     logger.warning("%s", "; ".join(said))
-
-
-def _is_cut_off(error: str) -> bool:
-    return error.startswith(_TRUNCATED + _CUT_OFF)

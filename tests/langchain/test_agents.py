@@ -14,6 +14,7 @@ from langgraph.prebuilt import create_react_agent
 from pydantic import BaseModel
 
 from hermes_runtime.engines import registry
+from hermes_runtime.problems import Problem
 from langchain_hermes import ChatHermes, HermesUnmetDemandError, register_provider
 from tests.langchain.agent_ways import WAYS, asked
 from tests.support.scripted_engine import ScriptedEngine
@@ -61,7 +62,7 @@ def test_a_whole_call_beside_a_truncated_one_runs_and_the_model_is_told(scripted
     assert CITIES_ASKED == ["Oslo"]
     assert messages[-1].text == "Only Oslo then."
     assert engine.prompts[-1].count("<tool_response>") == 2
-    assert "]{" not in engine.prompts[-1], "the model is shown its own text, not the poison"
+    assert "]{" not in engine.prompts[-1], "the model is shown its own text, not the mark of an unfinished call"
 
 
 def test_an_unknown_tool_and_broken_arguments_come_back_as_errors(scripted):
@@ -77,11 +78,8 @@ def test_an_unknown_tool_and_broken_arguments_come_back_as_errors(scripted):
     assert [message.status for message in messages if isinstance(message, ToolMessage)] == ["error", "error"]
     assert CITIES_ASKED == []
     assert "Error" in engine.prompts[1].rpartition("<tool_response>")[2]
-    assert (
-        messages[1]
-        .response_metadata["tool_call_problems"][messages[1].tool_calls[0]["id"]][0]
-        .startswith("unknown_tool")
-    )
+    (told,) = messages[1].response_metadata["tool_call_problems"][messages[1].tool_calls[0]["id"]]
+    assert Problem.read(told).reason == "unknown_tool"
     assert messages[-1].text == "I give up."
 
 

@@ -12,6 +12,7 @@ from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_cal
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage, message_chunk_to_message
 from langchain_core.utils.json import parse_partial_json
 
+from hermes_runtime.problems import Problem
 from langchain_hermes import ChatHermes, HermesTimeoutError
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.weather import get_weather, weather_calls
@@ -150,7 +151,7 @@ def test_an_invalid_call_says_why_and_has_an_id(scripted):
     llm, _ = scripted([weather_calls("Oslo")], max_tokens=25)
     message = llm.bind_tools([get_weather]).invoke("x")
     (invalid,) = message.invalid_tool_calls
-    assert invalid["error"].startswith("truncated: ")
+    assert Problem.read(invalid["error"]).is_cut_off
     assert message.response_metadata["tool_call_problems"] == {invalid["id"]: [invalid["error"]]}
 
 

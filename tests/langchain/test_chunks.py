@@ -25,9 +25,11 @@ from hermes_runtime.parser import (
     ToolCallDelta,
     ToolCallEvent,
 )
+from hermes_runtime.problems import Keyword, Problem
 from hermes_runtime.turn import TurnResult
-from langchain_hermes._chunks import ChunkWriter, without_poison
+from langchain_hermes._chunks import ChunkWriter
 from langchain_hermes._messages import to_runtime_messages
+from langchain_hermes._unfinished import as_written
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 JSON = st.recursive(
@@ -39,11 +41,12 @@ CALL = st.builds(
     lambda name, arguments, problems: ToolCallEvent(ToolCall(new_call_id(), name, arguments, problems)),
     TEXT,
     st.dictionaries(TEXT, JSON, max_size=3),
-    st.just(()) | st.just(("type: $.x: not a number",)),
+    st.just(()) | st.just((Problem(Keyword("type"), "not a number", "$.x"),)),
 )
+CUT = Problem.cut_off("after 7 tokens by max_tokens; raise max_tokens")
 RAW = TEXT | st.just("") | st.dictionaries(TEXT, JSON, max_size=2).map(json.dumps)
 INVALID = st.builds(
-    lambda name, raw: InvalidToolCallEvent(InvalidToolCall(new_call_id(), name, raw, "truncated: cut off")),
+    lambda name, raw: InvalidToolCallEvent(InvalidToolCall(new_call_id(), name, raw, CUT)),
     TEXT | st.none(),
     RAW,
 )
@@ -62,7 +65,7 @@ def streamed_calls(draw):
     pieces = ["".join(units[begin:end]) for begin, end in zip([0, *ends], ends, strict=False)]
     if is_cut:
         raw = draw(RAW)
-        last = InvalidToolCallEvent(InvalidToolCall(call_id, name, raw, "truncated: cut off"))
+        last = InvalidToolCallEvent(InvalidToolCall(call_id, name, raw, CUT))
     else:
         last = ToolCallEvent(ToolCall(call_id, name, arguments))
     return [*(ToolCallDelta(call_id, name, piece) for piece in pieces), last]
@@ -125,7 +128,7 @@ def test_the_message_says_what_the_turn_said(events, as_blocks):
         (call.id, call.name, call.arguments) for call in result.tool_calls
     ]
     assert [
-        (call["id"], call["name"], without_poison(call["args"]), call["error"]) for call in whole.invalid_tool_calls
+        (call["id"], call["name"], as_written(call["args"]), call["error"]) for call in whole.invalid_tool_calls
     ] == [(call.id, call.name, call.arguments, call.error) for call in result.invalid_tool_calls]
     reasoning = "".join(block["reasoning"] for block in whole.content_blocks if block["type"] == "reasoning")
     assert reasoning == result.reasoning
@@ -217,13 +220,13 @@ def test_a_completion_cut_anywhere_is_the_same_however_it_arrives(end, cuts, is_
 @example('{"path": "/home/us')
 @example("{'arguments': {'path': '/home/us")
 @example('["')
-def test_no_json_reader_gets_past_the_poison(raw):
-    events = turn([InvalidToolCallEvent(InvalidToolCall("a", "delete", raw, "truncated: cut off"))])
+def test_no_json_reader_gets_past_an_unfinished_call(raw):
+    events = turn([InvalidToolCallEvent(InvalidToolCall("a", "delete", raw, CUT))])
     (call,) = message(events).invalid_tool_calls
     assert parse_partial_json(call["args"]) is None
     with pytest.raises(json.JSONDecodeError):
         json.loads(call["args"])
-    assert without_poison(call["args"]) == raw
+    assert as_written(call["args"]) == raw
 
 
 @given(EVENTS)
@@ -262,15 +265,15 @@ def test_only_the_last_chunk_carries_what_must_not_be_joined_twice():
         assert chunk.chunk_position is None
 
 
-@given(st.text(), st.none() | st.text(min_size=1))
-def test_no_reader_takes_the_older_form_of_an_invalid_call_for_a_call(error, name):
-    events = turn([InvalidToolCallEvent(InvalidToolCall("a", name, '{"x": 1}', error))])
+@given(st.text().map(Problem.read) | st.text().map(Problem.cut_off), st.none() | st.text(min_size=1))
+def test_no_reader_takes_the_older_form_of_an_invalid_call_for_a_call(problem, name):
+    events = turn([InvalidToolCallEvent(InvalidToolCall("a", name, '{"x": 1}', problem))])
     (older,) = message(events).additional_kwargs["tool_calls"]
     for read in (json.loads, parse_partial_json):
         with pytest.raises(ValueError, match=r"."):
             read(older["function"]["arguments"])
     assert parse_tool_calls([older], partial=True) == []
-    assert error.replace('"', "'").removeprefix("truncated: ") in older["function"]["arguments"]
+    assert problem.detail.replace('"', "'") in older["function"]["arguments"]
 
 
 def test_an_empty_answer_is_one_chunk():
@@ -280,7 +283,7 @@ def test_an_empty_answer_is_one_chunk():
 
 
 def test_problems_repairs_and_logprobs_stand_in_the_metadata():
-    call = ToolCallEvent(ToolCall("a", "f", {}, ("required: $.x: is missing",)))
+    call = ToolCallEvent(ToolCall("a", "f", {}, (Problem(Keyword("required"), "is missing", "$.x"),)))
     token = TokenLogprob(7, "é", -0.5, (TokenLogprob(8, "e", -1.5),))
     metadata = message(turn([call], repairs=2, logprobs=(token,))).response_metadata
     assert metadata["tool_call_problems"] == {"a": ["required: $.x: is missing"]}

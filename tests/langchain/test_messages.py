@@ -15,7 +15,7 @@ from langchain_core.messages import (
 
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import Assistant, InvalidToolCall, System, ToolCall, ToolResult, User
-from langchain_hermes._chunks import PROBLEMS
+from hermes_runtime.problems import PROBLEMS_KEY, Problem
 from langchain_hermes._messages import to_runtime_messages
 
 
@@ -51,11 +51,10 @@ def test_calls_and_invalid_calls_of_an_answer_are_kept():
         "",
         tool_calls=[{"name": "f", "args": {"x": 1}, "id": "a"}],
         invalid_tool_calls=[{"name": "g", "args": '{"name": "g", "y', "id": "b", "error": "truncated: cut"}],
-        response_metadata={PROBLEMS: {"b": ["truncated: cut"]}},
+        response_metadata={PROBLEMS_KEY: {"b": ["truncated: cut"]}},
     )
-    assert _one(message) == Assistant(
-        "", (ToolCall("a", "f", {"x": 1}),), (InvalidToolCall("b", "g", '{"name": "g", "y', "truncated: cut"),)
-    )
+    invalid = InvalidToolCall("b", "g", '{"name": "g", "y', Problem("truncated", "cut"))
+    assert _one(message) == Assistant("", (ToolCall("a", "f", {"x": 1}),), (invalid,))
 
 
 def test_a_broken_call_of_another_class_keeps_its_tools_name():

@@ -116,7 +116,7 @@ def test_a_message_keeps_all_it_had_beside_its_text():
     assert read.text == "Let me see."
 
 
-def test_native_calls_of_a_stream_keep_their_pieces_and_a_cut_one_is_spoiled():
+def test_native_calls_of_a_stream_keep_their_pieces_and_a_cut_one_is_unfinished():
     def chunk(index, args, name=None, call_id=None):
         return AIMessageChunk("", tool_call_chunks=[{"name": name, "args": args, "id": call_id, "index": index}])
 

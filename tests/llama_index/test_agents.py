@@ -17,6 +17,8 @@ from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.selectors import PydanticSingleSelector
 from llama_index.core.tools import FunctionTool, ToolMetadata
 
+from hermes_runtime.problems import Problem
+
 
 def call(name, **arguments):
     return f"<tool_call>\n{ {'arguments': arguments, 'name': name} }\n</tool_call>"
@@ -118,7 +120,7 @@ async def test_truncated_call_never_runs(scripted):
     assert ran == []
     assert output.tool_calls == []
     (invalid,) = output.response.additional_kwargs["invalid_tool_calls"]
-    assert invalid["error"].startswith("truncated")
+    assert Problem.read(invalid["error"]).is_cut_off
 
 
 async def test_return_direct_ends_with_the_result(scripted):

@@ -24,6 +24,7 @@ from llama_index.core.base.llms.types import (
 
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import Assistant, InvalidToolCall, System, ToolCall, ToolResult, User
+from hermes_runtime.problems import Problem
 from llama_index_hermes._messages import assistant_message, calls_of, to_hermes
 
 CALL = ToolCallBlock(tool_call_id="c1", tool_name="add", tool_kwargs={"a": 1})
@@ -207,7 +208,7 @@ def test_a_nameless_call_is_an_invalid_one():
 
 
 def test_invalid_calls_survive_the_way_through_a_message():
-    invalid = InvalidToolCall("c9", None, '{"name": ', "truncated: cut off")
+    invalid = InvalidToolCall("c9", None, '{"name": ', Problem("truncated", "cut off"))
     message = assistant_message("", "", (), (invalid,))
     restored = ChatMessage.model_validate_json(message.model_dump_json())
     assert calls_of(restored) == ((), (invalid,))

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 import llama_index_hermes.output_parser
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.messages import ToolSpec
+from hermes_runtime.problems import Problem
 from hermes_runtime.prompt import build_prompt
 from llama_index_hermes import HermesOutputParser, StructuredOutputError
 
@@ -44,7 +45,7 @@ def test_selections_leave_broken_calls_out():
     parser = HermesOutputParser([FunctionTool.from_defaults(add)])
     assert [call.tool_name for call in parser.tool_selections(CALL + "<tool_call>{'name': </tool_call>")] == ["add"]
     (invalid,) = parser.parse("<tool_call>{'name': </tool_call>").additional_kwargs["invalid_tool_calls"]
-    assert invalid["error"].startswith("malformed")
+    assert Problem.read(invalid["error"]).reason == "malformed"
 
 
 @pytest.mark.parametrize("text", ["", "Hello.", "<tool_call>", "\ud800", "{" * 1000])

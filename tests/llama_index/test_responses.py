@@ -22,6 +22,7 @@ from hermes_runtime.parser import (
     ToolCallDelta,
     ToolCallEvent,
 )
+from hermes_runtime.problems import Keyword, Problem
 from hermes_runtime.turn import TurnResult
 from llama_index_hermes._messages import calls_of, tool_selections, with_first_call
 from llama_index_hermes._responses import (
@@ -69,8 +70,8 @@ class WrittenTurn:
         )
 
 
-CALL = ToolCall("c1", "add", {"a": [1]}, ("type: $.a: not an integer",))
-CUT = InvalidToolCall("c2", "add", '{"a": ', "truncated: the token limit was reached")
+CALL = ToolCall("c1", "add", {"a": [1]}, (Problem(Keyword("type"), "not an integer", "$.a"),))
+CUT = InvalidToolCall("c2", "add", '{"a": ', Problem("truncated", "the token limit was reached"))
 EVENTS = st.lists(
     st.builds(TextDelta, st.text(min_size=1))
     | st.builds(ReasoningDelta, st.text(min_size=1))
@@ -289,7 +290,7 @@ def test_message_of_a_stream_that_was_left_is_an_invalid_call_in_a_history():
     (response, *_) = chat_responses(WrittenTurn([ToolCallDelta("c1", "add", '{"a": 1}')]), "m")
     calls, (invalid,) = calls_of(response.message)
     assert calls == ()
-    assert (invalid.id, invalid.name, invalid.error.partition(":")[0]) == ("c1", "add", "truncated")
+    assert (invalid.id, invalid.name, invalid.problem.reason) == ("c1", "add", "truncated")
 
 
 @pytest.mark.parametrize("delta", [None, "x"])

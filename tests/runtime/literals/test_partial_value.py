@@ -59,19 +59,19 @@ def test_pieces_say_what_the_whole_text_says(value, write, cut):
     for char in text:
         pieces.feed(char)
     assert pieces.value == whole.value
-    assert pieces.spoiler == whole.spoiler
+    assert pieces.unfinished_mark == whole.unfinished_mark
 
 
 @given(OBJECT, st.booleans(), st.integers(0, 200), TEXT)
 @example({"a": "\U0001f600"}, True, len('{"a": "xud83dx'), "")
-def test_no_reader_gets_past_the_spoiler(value, ensure_ascii, cut, rest):
+def test_no_reader_gets_past_the_mark_of_what_is_unfinished(value, ensure_ascii, cut, rest):
     text = json.dumps(value, ensure_ascii=ensure_ascii)[:cut]
     partial = PartialValue()
     partial.feed(text)
-    spoiled = text + partial.spoiler + rest
-    assert parse_partial_json(spoiled) is None
+    unfinished = text + partial.unfinished_mark + rest
+    assert parse_partial_json(unfinished) is None
     with pytest.raises(json.JSONDecodeError):
-        json.loads(spoiled)
+        json.loads(unfinished)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_bracket_that_closes_nothing_ends_the_reading():
     partial.feed('{"a": [1]]{')
     assert partial.is_wrong
     assert partial.at == len('{"a": [1]')
-    assert re.fullmatch(r"\]+", partial.spoiler)
+    assert re.fullmatch(r"\]+", partial.unfinished_mark)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def calls(completion: Completion) -> list[tuple[str, dict[str, Any]]]:
 
 
 def reasons(completion: Completion) -> list[str]:
-    return [call.error.partition(":")[0] for call in completion.invalid_tool_calls]
+    return [call.problem.reason for call in completion.invalid_tool_calls]
 
 
 def summary(events: list[Event]) -> list[tuple[Any, ...]]:
@@ -479,8 +479,8 @@ def test_a_call_after_reasoning_that_was_never_closed_runs() -> None:
 def test_problems_name_what_a_call_breaks() -> None:
     text = '<tool_call>[{"name": "get_tide", "arguments": {}}, {"name": "get_tides", "arguments": {}}]</tool_call>'
     first, second = parse_completion(text, TOOLS).tool_calls
-    assert [problem.partition(":")[0] for problem in first.problems] == ["required"]
-    assert [problem.partition(":")[0] for problem in second.problems] == ["unknown_tool"]
+    assert [problem.reason for problem in first.problems] == ["required"]
+    assert [problem.reason for problem in second.problems] == ["unknown_tool"]
 
 
 def test_unusable_tools_are_refused_before_any_text() -> None:
@@ -517,13 +517,13 @@ def test_a_json_answer_is_found_in_what_stands_around_it(text: str) -> None:
 def test_an_answer_without_a_whole_value_has_none(text: str, reason: str) -> None:
     answer = parse_json(text)
     assert answer.value is None
-    assert [problem.partition(":")[0] for problem in answer.problems] == [reason]
+    assert [problem.reason for problem in answer.problems] == [reason]
 
 
 def test_a_json_answer_that_breaks_the_schema_is_returned_with_its_problems() -> None:
     answer = parse_json("[1]", {"type": "object"})
     assert answer.value == [1]
-    assert answer.problems[0].startswith("type: $: ")
+    assert str(answer.problems[0]).startswith("type: $: ")
 
 
 # Cost.

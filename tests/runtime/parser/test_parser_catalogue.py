@@ -46,11 +46,9 @@ def reading(events: list[Event]) -> dict[str, Any]:
     return {
         "content": collapse("".join(event.text for event in events if isinstance(event, TextDelta))),
         "tool_calls": [{"name": call.name, "arguments": call.arguments} for call in calls],
-        "invalid": [{"reason": call.error.partition(":")[0]} for call in invalid],
+        "invalid": [{"reason": call.problem.reason} for call in invalid],
         "reasoning": collapse("".join(event.text for event in events if isinstance(event, ReasoningDelta))),
-        "problems": {
-            (index, problem.partition(":")[0]) for index, call in enumerate(calls) for problem in call.problems
-        },
+        "problems": {(index, problem.reason) for index, call in enumerate(calls) for problem in call.problems},
     }
 
 
@@ -118,4 +116,4 @@ def test_json_mode_case(case: dict[str, Any]) -> None:
     answer = parse_json(case["output"], case["schema"])
     assert answer.value == case["expect"]["parsed_json"]
     expected = {entry["reason"] for entry in case["expect"].get("validation", [])}
-    assert {problem.partition(":")[0] for problem in answer.problems} == expected
+    assert {problem.reason for problem in answer.problems} == expected

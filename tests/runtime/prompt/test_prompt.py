@@ -21,6 +21,7 @@ from hermes_runtime.messages import (
     ToolSpec,
     User,
 )
+from hermes_runtime.problems import Problem
 from hermes_runtime.prompt import build_prompt
 from hermes_runtime.prompt.replay import ReplayMap
 from tests.support.mistral import BOS, IM_END, IM_START
@@ -258,9 +259,10 @@ def test_text_that_only_looks_like_json_stays_text(mistral_tokenizer):
 
 
 def test_invalid_calls_are_shown_as_the_model_wrote_them(mistral_tokenizer):
+    cut = InvalidToolCall("i", "f", '{"name": "f", "arg', Problem("truncated", "cut"))
     conversation = [
         User("x"),
-        Assistant("Sure.", invalid_calls=(InvalidToolCall("i", "f", '{"name": "f", "arg', "truncated: cut"),)),
+        Assistant("Sure.", invalid_calls=(cut,)),
         ToolResult("i", "cut off", is_error=True),
     ]
     text = build_prompt(conversation, tokenizer=mistral_tokenizer).text

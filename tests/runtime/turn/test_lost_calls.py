@@ -9,6 +9,7 @@ import pytest
 
 from hermes_runtime.errors import EngineError
 from hermes_runtime.messages import InvalidToolCall, User
+from hermes_runtime.problems import Problem
 from hermes_runtime.turn import Turn, TurnRequest
 from hermes_runtime.turn.lost_calls import cut_off, length_limit, lost_calls
 from tests.support.requests import turn_request
@@ -60,7 +61,7 @@ def test_a_call_cut_by_the_window_does_not_ask_for_more_tokens(finish):
     result, (warning,) = finish(NAME_FIRST, max_tokens=50, engine={"context_window": prompt + 20})
     assert f"cut off after 20 tokens by the context window of {prompt + 20}, {prompt} of which" in warning
     assert "raise max_tokens" not in warning
-    assert warning.endswith(result.invalid_tool_calls[0].error.removeprefix("truncated: "))
+    assert warning.endswith(result.invalid_tool_calls[0].problem.detail)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_a_turn_that_was_cancelled_does_not_warn(mistral_tokenizer, caplog):
     turn.cancel()
     list(events)
     (call,) = turn.result.invalid_tool_calls
-    assert call.error.startswith("truncated: ")
+    assert (call.problem.reason, call.problem.is_cut_off) == ("truncated", False)
     assert "max_tokens" not in call.error
     assert not caplog.records
 
@@ -137,9 +138,9 @@ def test_the_lower_limit_is_the_one_that_is_told():
 
 
 def test_only_a_truncated_call_is_cut_off():
-    malformed = InvalidToolCall("a", None, "{]", "malformed: unexpected bracket")
+    malformed = InvalidToolCall("a", None, "{]", Problem("malformed", "unexpected bracket"))
     assert cut_off(malformed, 5, "by max_tokens") is malformed
-    truncated = InvalidToolCall("b", None, "{", "truncated: the text ends inside the call")
+    truncated = InvalidToolCall("b", None, "{", Problem("truncated", "the text ends inside the call"))
     assert cut_off(truncated, 0, "by max_tokens").error == "truncated: cut off by max_tokens"
     assert lost_calls([malformed, cut_off(truncated, 7, "by max_tokens")]) == (
         "a call cannot be read: malformed: unexpected bracket; a call was cut off after 7 tokens by max_tokens"

@@ -58,9 +58,8 @@ def test_call_becomes_an_event_and_a_finish_reason(mistral_tokenizer):
 
 def test_call_cut_by_max_tokens_is_invalid(mistral_tokenizer):
     events, result = finish(ask(ScriptedEngine(mistral_tokenizer, [CALL]), max_tokens=15))
-    assert [event.call.error.split(":")[0] for event in events if isinstance(event, InvalidToolCallEvent)] == [
-        "truncated"
-    ]
+    (problem,) = [event.call.problem for event in events if isinstance(event, InvalidToolCallEvent)]
+    assert (problem.reason, problem.is_cut_off) == ("truncated", True)
     assert (result.finish_reason, result.tool_calls) == ("length", ())
 
 
@@ -167,7 +166,7 @@ def test_repair_shows_the_model_its_error_and_counts(mistral_tokenizer):
 def test_repairs_stop_at_the_limit_with_the_problem_in_sight(mistral_tokenizer):
     events, result = finish(ask(ScriptedEngine(mistral_tokenizer, [WRONG, WRONG]), max_repairs=1, constrained=False))
     assert result.repairs == 1
-    assert [problem.split(":")[0] for problem in result.tool_calls[0].problems] == ["required"]
+    assert [problem.reason for problem in result.tool_calls[0].problems] == ["required"]
     assert len(events) == 1
 
 

@@ -1,0 +1,3 @@
+"""The name under which LangChain knows these models."""
+
+PROVIDER = "hermes"
