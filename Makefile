@@ -32,8 +32,8 @@ install: $(VENV)/.installed-dev ## Make .venv with all that tests need
 demo: $(VENV)/.installed-demo ## Run a LangChain and a LlamaIndex agent on the embedded model
 	@$(BIN)/hermes-adapters demo
 
-test: $(VENV)/.installed-dev ## Run the test suite
-	@$(BIN)/python -m pytest
+test: $(VENV)/.installed-dev ## Run the test suite, or what ARGS names of it, as in ARGS='tests/langchain -x'
+	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style, types and the walls between packages
 	@$(BIN)/ruff check .
