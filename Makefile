@@ -1,7 +1,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format bench soak test-vllm test-llama-cpp test-side-by-side langchain-table llama-index-table clean
+.PHONY: help install demo test lint format bench gpu-bundle soak test-vllm test-llama-cpp test-side-by-side langchain-table llama-index-table clean
 
 # The first Python that is new enough; `make PYTHON=...` chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
@@ -49,6 +49,9 @@ bench: $(VENV)/.installed-dev ## Run every benchmark briefly; figures go to buil
 	@mkdir -p build/benchmarks
 	@for name in $(BENCHMARKS); do \
 		$(BIN)/python -m benchmarks.$$name --quick --json build/benchmarks/$$name.json || exit 1; done
+
+gpu-bundle: $(VENV)/.installed-dev ## Gather in .gpu what a machine with a GPU and no network lacks for benchmarks/gpu_run.sh
+	@PYTHON=$(BIN)/python benchmarks/gpu_bundle.sh
 
 soak: $(VENV)/.installed-dev ## Run 2,000 mixed requests from threads and tasks, a third of which leave
 	@$(BIN)/python -m benchmarks.engine --soak 2000

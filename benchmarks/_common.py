@@ -82,19 +82,27 @@ def versions(*distributions: str) -> dict[str, str]:
 
 def publish(benchmark: str, results: Sequence[Result], used: dict[str, str], path: Path | None) -> None:
     """Print the results and, if asked for, write them to `path`."""
+    rows = [asdict(result) for result in results]
+    for result in rows:
+        print(row(result))
+    if path is not None:
+        write(benchmark, rows, machine(), used, path)
+
+
+def write(
+    benchmark: str, results: Sequence[dict[str, Any]], where: dict[str, Any], used: dict[str, str], path: Path
+) -> None:
+    """Write results, and what they were measured with, to `path`."""
     document = {
         "benchmark": benchmark,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "command": shlex.join(["python", "-m", f"benchmarks.{benchmark}", *sys.argv[1:]]),
-        "machine": machine(),
+        "machine": where,
         "versions": used,
-        "results": [asdict(result) for result in results],
+        "results": list(results),
     }
-    for result in results:
-        print(row(asdict(result)))
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def row(result: dict[str, Any]) -> str:

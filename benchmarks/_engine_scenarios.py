@@ -63,8 +63,8 @@ class Bench:
 def agent(bench: Bench) -> list[Result]:
     """A conversation with six tools, one call and one result a turn, beside `model.generate` for every prompt anew."""
     with closing(LocalEngine(bench.checkpoint)) as engine:
-        recorder = _Recorder(engine)
-        ours = bench.timed(lambda: _converse(recorder, bench.turns))
+        recorder = Recorder(engine)
+        ours = bench.timed(lambda: converse(recorder, bench.turns))
     prompts = [len(request.prompt_ids) for request in recorder.requests]
     new = sum(
         after - before - usage.completion_tokens
@@ -249,7 +249,7 @@ def _generate_batch(checkpoint: LoadedCheckpoint, prompts: Sequence[tuple[int, .
     return sum(len(output.generated_tokens) for output in outputs.values())
 
 
-def _converse(engine: Engine, turns: int) -> None:
+def converse(engine: Engine, turns: int) -> None:
     messages: list[Any] = [System(SYSTEM), User(QUESTION)]
     for number in range(1, turns + 1):
         turn = Turn(
@@ -308,7 +308,7 @@ def _counted(checkpoint: LoadedCheckpoint) -> Iterator[list[None]]:
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
-class _Recorder:
+class Recorder:
     """An engine that keeps what it was asked for, and what that cost."""
 
     engine: Engine
@@ -339,16 +339,16 @@ class _Recorder:
     def is_closed(self) -> bool:
         return self.engine.is_closed
 
-    def submit(self, request: GenerationRequest) -> _Recorded:
+    def submit(self, request: GenerationRequest) -> Recorded:
         self.requests.append(request)
-        return _Recorded(self.engine.submit(request), self.usages)
+        return Recorded(self.engine.submit(request), self.usages)
 
     def close(self) -> None:
         self.engine.close()
 
 
 @dataclass(frozen=True, slots=True)
-class _Recorded:
+class Recorded:
     generation: Any
     usages: list[Usage]
 

@@ -12,7 +12,7 @@ import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -91,6 +91,7 @@ class FixedPasses:
 
     Attributes:
         has_captured: The last pass was captured, which took longer than it ever will again.
+        passes: How many were replayed, how many captured first, and how many left to a packed pass.
 
     Args:
         cache: Of the engine.
@@ -109,6 +110,7 @@ class FixedPasses:
         self._moves = 0
         self._is_broken = False
         self.has_captured = False
+        self.passes: Counter[Literal["replayed", "captured", "eager"]] = Counter()
 
     def run(self, rows: Sequence[SlotRow], kept: Sequence[int]) -> torch.Tensor | None:
         """Compute a pass.
@@ -120,6 +122,11 @@ class FixedPasses:
         Returns:
             (len(kept), columns), the logits; None where a packed pass serves better, or must.
         """
+        logits = self._run(rows, kept)
+        self.passes["eager" if logits is None else "captured" if self.has_captured else "replayed"] += 1
+        return logits
+
+    def _run(self, rows: Sequence[SlotRow], kept: Sequence[int]) -> torch.Tensor | None:
         self.has_captured = False
         if self._is_broken:
             return None
