@@ -9,20 +9,16 @@ from typing import Any
 
 from hermes_runtime.grammar.gbnf_rules import Rules, literal, repeated
 from hermes_runtime.schema.keywords import is_pointer, target, walk
+from hermes_runtime.schema.table import COUNT, KEYWORDS, LOST, TYPES
 
 # llama.cpp writes a repetition out, once for each time.
 MAX_REPEATED = 300
 # Schemas that judge one value together are multiplied out, up to so many.
 _MAX_BRANCHES = 2000
 
-_TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
-_NOT_ENFORCED = (
-    "pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "uniqueItems",
-    "minProperties", "maxProperties", "patternProperties", "propertyNames", "contains", "minContains", "maxContains",
-    "not", "if", "dependentRequired", "dependentSchemas", "dependencies", "unevaluatedItems", "unevaluatedProperties",
-    "oneOf", "$dynamicRef", "$recursiveRef",
-)  # fmt: skip
-_COUNTS = ("minLength", "maxLength", "minItems", "maxItems")
+# Of a `oneOf` that is left, some value fits two branches.
+_LOST = (*(row.name for row in KEYWORDS.values() if row.gbnf == LOST or row.name == "oneOf"),)
+_COUNTS = tuple(row.name for row in KEYWORDS.values() if row.kind is COUNT and row.gbnf != LOST)
 _BOUNDED_BY = {key: max if key.startswith("min") else min for key in _COUNTS}
 _VALUES = ("type", "enum", "const")
 _COMBINING = ("$ref", "allOf", "anyOf", "oneOf")
@@ -125,7 +121,7 @@ class SchemaWriter:
     # Types.
 
     def _alternatives(self, node: Mapping[str, Any]) -> Iterator[str]:
-        types = node.get("type", _TYPES)
+        types = node.get("type", TYPES)
         types = (types,) if isinstance(types, str) else types
         if "const" in node or "enum" in node:
             values = [node["const"]] if "const" in node else node["enum"]
@@ -232,7 +228,7 @@ def _dumps(value: Any) -> str:
 
 def _not_enforced(root: Any) -> Iterator[str]:
     for path, node in walk(root):
-        for key in _NOT_ENFORCED:
+        for key in _LOST:
             if key in node:
                 yield f"not enforced: {path}.{key}"
         for key in _COUNTS:
@@ -300,7 +296,7 @@ def _common_types(one: Any, other: Any) -> list[str]:
     common = sides[0] & sides[1]
     if "integer" in sides[0] | sides[1] and all(side & {"integer", "number"} for side in sides):
         common.add("integer")
-    return [name for name in _TYPES if name in common]
+    return [name for name in TYPES if name in common]
 
 
 def _both(one: Any, other: Any) -> Any:

@@ -20,8 +20,16 @@ from hermes_runtime.errors import SchemaError
 from hermes_runtime.literals.escapes import well_formed
 from hermes_runtime.schema.exclusive import with_exclusive_choices
 from hermes_runtime.schema.finite import without_endless_branches
-from hermes_runtime.schema.keywords import UnusableSchemaError, longest_choice, modern, nodes, walk, weight
+from hermes_runtime.schema.keywords import (
+    UnusableSchemaError,
+    longest_choice,
+    modern,
+    nodes,
+    walk,
+    weight,
+)
 from hermes_runtime.schema.references import References, closed
+from hermes_runtime.schema.table import KEYWORDS, LOST, is_unknown
 
 Kind = Literal["arguments", "value"]
 
@@ -167,8 +175,20 @@ def _strictest(schema: dict[str, Any], relaxed: list[str]) -> tuple[SchemaRule |
                 notes += leave_out(schema)
                 refusal, warnings = _check(schema, lenient=lenient)
         if not refusal:
-            return _as_rule(schema, [*notes, *(f"not enforced: {text}" for text in warnings)], lenient=lenient), ""
+            notes += [*(f"not enforced: {text}" for text in warnings), *_untold(schema, warnings)]
+            return _as_rule(schema, notes, lenient=lenient), ""
     return None, refusal
+
+
+def _untold(schema: dict[str, Any], warnings: Sequence[str]) -> Iterator[str]:
+    """Name what no grammar in Lark keeps and the engine passes over: above all, keywords that it has never heard of."""
+    told = " ".join(warnings)
+    for path, node in walk(schema):
+        for key in node:
+            if is_unknown(key):
+                yield f"not enforced: {path}.{key}: no known keyword"
+            elif key in KEYWORDS and KEYWORDS[key].lark == LOST and f'"{key}"' not in told:
+                yield f"not enforced: {path}.{key}"
 
 
 def _leave_out_counts(schema: dict[str, Any]) -> Iterator[str]:

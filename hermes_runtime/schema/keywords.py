@@ -9,6 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from hermes_runtime.schema.table import (
+    ANNOTATION,
+    BOUND,
+    COUNT,
+    KEYWORDS,
+    LIST,
+    MAP,
+    SCHEMA,
+    is_number,
+    of_kind,
+)
+
 # serde_json, which llguidance reads schemas with, stops at 128 levels of JSON, and a subschema takes two of them.
 MAX_SCHEMA_DEPTH = 256
 # Time to compile grows with the square of one object's optional properties; 1,500 take 0.6 s.
@@ -20,22 +32,14 @@ _REFERENCE, _MULTIPLE = 3, 9  # one costs as much as so many more
 # The grammar engine computes bounds in float64; beyond 2**53 they are no longer the numbers that were written.
 _EXACT = 2**53
 
-_ANNOTATIONS = frozenset({
-    "$schema", "$comment", "title", "description", "default", "example", "examples", "deprecated", "readOnly",
-    "writeOnly", "discriminator", "nullable", "contentEncoding", "contentMediaType", "contentSchema", "externalDocs",
-    "xml", "x-guidance",
-})  # fmt: skip
-_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
-_LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
-_SINGLE = frozenset({
-    "items", "additionalItems", "additionalProperties", "unevaluatedItems", "unevaluatedProperties", "contains",
-    "propertyNames", "not", "if", "then", "else",
-})  # fmt: skip
-IN_PLACE = ("allOf", "anyOf", "oneOf", "$ref", "if", "then", "else", "dependentSchemas")
-_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
-OPENING = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames"})
-_TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
+_ANNOTATIONS = of_kind(ANNOTATION)
+_MAPS = of_kind(MAP)
+_LISTS = of_kind(LIST)
+_SINGLE = of_kind(SCHEMA)
+_BOUNDS = of_kind(BOUND)
+_COUNTS = of_kind(COUNT)
+IN_PLACE = tuple(row.name for row in KEYWORDS.values() if row.is_in_place)
+OPENING = frozenset(row.name for row in KEYWORDS.values() if row.opens)
 
 
 class UnusableSchemaError(Exception):
@@ -56,7 +60,7 @@ def modern(node: Any, relaxed: list[str], path: str = "") -> Any:
         here = f"{path}.{key}"
         if key in _ANNOTATIONS:
             continue
-        if key in _BOUNDS and _is_number(value) and abs(value) > _EXACT:
+        if key in _BOUNDS and is_number(value) and abs(value) > _EXACT:
             relaxed.append(f"not enforced: {here}: {value} is too large")
             continue
         plain[key] = _modern_value(key, value, relaxed, here)
@@ -81,37 +85,6 @@ def _modern_value(key: str, value: Any, relaxed: list[str], here: str) -> Any:
     if key in _COUNTS and isinstance(value, float) and value.is_integer():
         return int(value)
     return value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_type(value: Any) -> bool:
-    names = [value] if isinstance(value, str) else value
-    return isinstance(names, list) and bool(names) and all(isinstance(name, str) and name in _TYPES for name in names)
-
-
-_FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(_MAPS, (lambda value: isinstance(value, dict), "an object of schemas")),
-    **dict.fromkeys(_LISTS, (lambda value: isinstance(value, list) and bool(value), "a non-empty list of schemas")),
-    **dict.fromkeys(_COUNTS, (_is_count, "a whole number of at least 0")),
-    **dict.fromkeys(_BOUNDS, (_is_number, "a number")),
-    **dict.fromkeys(
-        ("$ref", "pattern", "format", "$id", "$anchor"), (lambda value: isinstance(value, str), "a string")
-    ),
-    "multipleOf": (lambda value: _is_number(value) and value > 0, "a number above 0"),
-    "type": (_is_type, f"one or several of {sorted(_TYPES)}"),
-    "enum": (lambda value: isinstance(value, list) and bool(value), "a non-empty list"),
-    "required": (
-        lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
-        "a list of property names",
-    ),
-}
 
 
 def subschemas(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -140,10 +113,10 @@ def walk(root: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             raise UnusableSchemaError(f"nested deeper than {MAX_SCHEMA_DEPTH} levels; name the inner parts under $defs")
         if not isinstance(node, dict):
             raise UnusableSchemaError(f"a schema is an object or a boolean, not {node!r}", path)
-        for key in _FORMS.keys() & node.keys():
-            fits, form = _FORMS[key]
-            if not fits(node[key]):
-                raise UnusableSchemaError(f"must be {form}, not {node[key]!r}", f"{path}.{key}")
+        for key, value in node.items():
+            row = KEYWORDS.get(key)
+            if row is not None and not row.kind.fits(value):
+                raise UnusableSchemaError(f"must be {row.kind.form}, not {value!r}", f"{path}.{key}")
         if (optional := len(node.get("properties", ())) - len(node.get("required", ()))) > MAX_OPTIONAL:
             raise UnusableSchemaError(f"{optional} optional properties, more than {MAX_OPTIONAL} in one object", path)
         yield path, node
