@@ -34,7 +34,7 @@ class ScriptedLLM(HermesLLM):
         """The engine."""
         return self._scripted
 
-    def _load(self) -> Engine:
+    def _load(self, max_retries: int | None = None) -> Engine:
         return self._scripted
 
     def _find_tokenizer(self) -> Any:
