@@ -96,10 +96,10 @@ class ToolCall:
     """A well-formed call.
 
     Attributes:
-        id: Its id, which the tool's result names.
+        id: The id that the tool's result names.
         name: The tool's name.
         arguments: The arguments.
-        problems: What it breaks in the tool's schema.
+        problems: What the call breaks in the tool's schema.
     """
 
     id: str
@@ -116,7 +116,8 @@ class InvalidToolCall:
         id: A fresh id, so that frameworks can answer the call with its error.
         name: The tool's name where the text still shows one.
         arguments: The raw text of the call.
-        problem: What is wrong with it: malformed, truncated, missing_name or bad_arguments.
+        problem: What is wrong with the call; the reason is malformed, truncated, missing_name or bad_arguments, or
+            foreign in a message that other software made.
     """
 
     id: str
@@ -126,7 +127,7 @@ class InvalidToolCall:
 
     @property
     def error(self) -> str:
-        """What is wrong with it, as frameworks' messages tell it: `reason: detail`."""
+        """The text of the problem, `reason: detail`, as frameworks' messages tell it."""
         return str(self.problem)
 
 

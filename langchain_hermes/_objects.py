@@ -11,7 +11,8 @@ from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, AIMessageChunk
 
 from hermes_runtime.answers.answer_type import AnswerType, UnreadableAnswerError
-from hermes_runtime.literals.partial_value import NOTHING, PartialValue
+from hermes_runtime.literals.partial_value import PartialValue
+from hermes_runtime.literals.scanner import NOTHING
 from hermes_runtime.parser.markup import REASONING_CLOSE, REASONING_OPEN
 from hermes_runtime.problems import Problem, joined
 from hermes_runtime.turn.lost_calls import lost_call

@@ -58,11 +58,11 @@ class ReadingOutputParser(BaseTransformOutputParser[T]):
             return self._whole(parts if partial else [*parts, *reader.close(info.get("finish_reason"))])
 
     async def aparse_result(self, result: list[Generation], *, partial: bool = False) -> T:
-        """As `parse_result`; nothing waits, so there is no thread."""
+        """Read what `parse_result` reads; nothing waits, so there is no thread."""
         return self.parse_result(result, partial=partial)
 
     async def aparse(self, text: str) -> T:
-        """As `parse`."""
+        """Read what `parse` reads."""
         return self.parse(text)
 
     def _transform(self, input: Iterator[Piece]) -> Iterator[T]:  # noqa: A002 - LangChain's name

@@ -25,7 +25,7 @@ def unfinished(arguments: PartialValue, raw: str = "") -> str:
     """Return what goes on after the arguments of a call, as far as they are written, so that nobody can run it.
 
     Args:
-        arguments: What is written of them; it may be nothing.
+        arguments: What is written of the arguments; it may be nothing.
         raw: The text of the call.
     """
     return arguments.unfinished_mark + raw
@@ -57,8 +57,8 @@ def from_record(record: InvalidToolCallRecord, arguments: str) -> InvalidToolCal
     """Return an invalid call of a message.
 
     Args:
-        record: The call.
-        arguments: Its text.
+        record: The call in LangChain's form.
+        arguments: The text of the call, as the model wrote it.
     """
     problem = Problem.read(record["error"]) if record["error"] else _UNTOLD
     return InvalidToolCall(record["id"] or new_call_id(), record["name"], arguments, problem)

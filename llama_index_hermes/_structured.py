@@ -28,7 +28,8 @@ from llama_index.core.types import Model, PydanticProgramMode
 from pydantic import BaseModel, RootModel
 
 from hermes_runtime.answers.answer_type import AnswerType, UnreadableAnswerError
-from hermes_runtime.literals.partial_value import NOTHING, PartialValue
+from hermes_runtime.literals.partial_value import PartialValue
+from hermes_runtime.literals.scanner import NOTHING
 from hermes_runtime.options.fields import OptionFields
 from hermes_runtime.turn.lost_calls import lost_calls
 from llama_index_hermes._errors import StructuredOutputError

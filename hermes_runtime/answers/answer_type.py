@@ -17,7 +17,7 @@ from typing_extensions import is_typeddict
 from hermes_runtime.answers.json_answer import parse_json
 from hermes_runtime.answers.python_types import adapter_of
 from hermes_runtime.errors import HermesError, SchemaError
-from hermes_runtime.literals.partial_value import NOTHING
+from hermes_runtime.literals.scanner import NOTHING
 from hermes_runtime.messages import ToolSpec
 from hermes_runtime.problems import joined
 from hermes_runtime.schema.edits import in_object, with_plain_root, without_null_keywords, without_titles
@@ -47,8 +47,9 @@ class AnswerType:
     """What a value must be.
 
     Attributes:
-        described: What it was made of, see `of`; None for any JSON value.
-        schema: Its JSON Schema, null keywords left out; an empty one means any JSON object, None any JSON value.
+        described: What `of` made this from; None for any JSON value.
+        schema: The JSON Schema of the value, null keywords left out; an empty one means any JSON object, None any JSON
+            value.
         adapter: Makes the Python value of JSON; None leaves JSON values as they are.
         name: What a response format calls it, else the schema's title, else `answer`.
     """
@@ -124,7 +125,7 @@ class AnswerType:
         """Return the value in an answer; see `parse_json` for where it may stand.
 
         Raises:
-            UnreadableAnswerError: It holds no value, or none of the type.
+            UnreadableAnswerError: The answer holds no value, or none of the type.
         """
         answer = parse_json(text, self._rule)
         if any(problem.leaves_no_value for problem in answer.problems):
@@ -135,7 +136,7 @@ class AnswerType:
         """Return what a JSON value stands for.
 
         Raises:
-            UnreadableAnswerError: It breaks the schema, or the type refuses it.
+            UnreadableAnswerError: The value breaks the schema, or the type refuses it.
         """
         if value is NOTHING:
             raise UnreadableAnswerError(f"the arguments have no {_MEMBER!r}")

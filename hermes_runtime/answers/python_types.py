@@ -22,7 +22,8 @@ def adapter_of(kind: Any) -> TypeAdapter[Any]:
         kind: A class, or a form of `typing` such as `list[int]`, `A | B` or `Literal["a"]`.
 
     Raises:
-        Exception: It is no type, or pydantic knows no schema for it. What is raised is up to the type's own code.
+        Exception: The value is no type, or pydantic knows no schema for it. What is raised is up to the type's own
+            code.
     """
     if not is_type(kind):
         raise TypeError("it is no type")

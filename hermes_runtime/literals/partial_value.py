@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+from typing import Any
 
-from hermes_runtime.literals.scanner import LiteralError, parse_value
-
-NOTHING: Final = object()
-"""No value can be read yet; None is a value."""
+from hermes_runtime.literals.scanner import NOTHING, LiteralError, parse_value
 
 _TOKEN = re.compile(r"\s++|[\[\]{}():,\"']|[^\s\[\]{}():,\"']++")
 _CLOSERS = {"{": "}", "[": "]", "(": ")"}

@@ -12,10 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from math import isfinite
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from hermes_runtime.errors import HermesError
 from hermes_runtime.literals.escapes import decode_string
+
+NOTHING: Final = object()
+"""No value can be read yet; None is a value."""
 
 # Deeper values would break what comes after: pydantic's serializer, json.dumps and repr all recurse.
 MAX_NESTING = 200
@@ -99,8 +102,8 @@ class LiteralScanner:
     The outcome does not depend on how the text is cut into pieces, and no piece is looked at twice.
 
     Args:
-        watch: Called for the members of an outermost object, first with the key and `...`, then with the key and its
-            value. A string it returns refuses the value there and then, as `LiteralError.detail`.
+        watch: Called for the members of an outermost object, first with the key and `NOTHING`, then with the key
+            and its value. A string it returns refuses the value there and then, as `LiteralError.detail`.
         tap: Is told of every part of the value.
     """
 
@@ -263,7 +266,7 @@ class LiteralScanner:
         self._expect = _COLON
         if self._tap is not None:
             self._tap.key(len(self._stack), value)
-        self._show(value, ..., end)
+        self._show(value, NOTHING, end)
 
     def _atom(self, atom: str, end: int) -> None:
         if self._expect > _ITEM:

@@ -112,14 +112,12 @@ class CallBlock:
     def _in_prose(self) -> bool:
         """Look for the closing tag that makes a broken call of what is no object, and otherwise is text."""
         window = self._window
-        found = markup.BLOCK.search(window.text, window.at)
-        window.at = found.start() if found else len(window.text)
-        tag = markup.TAG.match(window.text, window.at)
+        tag, end = window.go_to_tag()
         if markup.closes_call(tag):
             self._finish(tag.end(), wreck=Problem("malformed", "a call is an object with name and arguments"))
         elif markup.opens_call(tag) or markup.ends_turn(tag):
             self._end(cut_off=False)
-        elif found is None or (tag is None and found.end() == len(window.text)):
+        elif tag is None and end == len(window.text):
             return False
         else:
             window.at += 1

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hermes_runtime.literals.scanner import LiteralError, object_in
+from hermes_runtime.literals.scanner import NOTHING, LiteralError, object_in
 from hermes_runtime.messages import InvalidToolCall, Outcome, ToolCall, ToolSpec, new_call_id
 from hermes_runtime.parser.argument_pieces import ArgumentPieces
 from hermes_runtime.problems import Problem
@@ -21,7 +21,6 @@ _SEARCHED = 10_000
 TOO_MANY = f"only the first {MAX_CALLS_IN_BLOCK} calls of a block or list are read"
 ENDS_INSIDE = Problem("truncated", "the text ends inside the call")
 
-_MISSING = object()
 _ARGUMENT_KEYS = ("arguments", "parameters")
 _ENVELOPE_KEYS = frozenset({"name", "id", "type", "index", *_ARGUMENT_KEYS})
 _WRITTEN_NAME = re.compile(r"\bname[\"']?\s{0,8}:\s{0,8}[\"']\s{0,8}([\w.\-]{1,64})")
@@ -133,7 +132,8 @@ def problems(call_name: str, arguments: Mapping[str, Any], tools: Sequence[ToolS
         tools: The tools that were bound; with none, nothing can be broken.
 
     Returns:
-        As `value_problems`, of the arguments; or one whose reason is `unknown_tool`.
+        What the arguments break in the tool's schema, see `value_problems`; or one problem whose reason is
+        `unknown_tool`.
 
     Raises:
         SchemaError: The tool's own schema is unusable; see `check_schema`.
@@ -151,7 +151,7 @@ def refuse_other_keys(known: Collection[str], key: str, value: Any) -> str | Non
     """Say early that an unwrapped object is no call, so that a JSON answer is not held back; see `LiteralScanner`."""
     if key not in _ENVELOPE_KEYS and key != "function":
         return "no key of a call"
-    if key == "name" and value is not ... and not (isinstance(value, str) and value.strip() in known):
+    if key == "name" and value is not NOTHING and not (isinstance(value, str) and value.strip() in known):
         return "no known tool"
     return None
 
@@ -180,9 +180,9 @@ def _read_call(call: Any, raw: str, tools: Sequence[ToolSpec], *, astray: bool =
 
 def _arguments(call: dict[str, Any], name: str, tools: Sequence[ToolSpec], *, astray: bool) -> dict[str, Any] | str:
     """Return the arguments, or what is wrong with them."""
-    written = next((call[key] for key in _ARGUMENT_KEYS if key in call), _MISSING)
+    written = next((call[key] for key in _ARGUMENT_KEYS if key in call), None)
     others = call.keys() - _ENVELOPE_KEYS
-    if written is _MISSING or written is None:
+    if written is None:
         # Only a call that says nothing else can mean a call without arguments.
         if others or astray:
             return "the arguments must stand in an object under the key 'arguments'"

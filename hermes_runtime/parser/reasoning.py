@@ -18,7 +18,7 @@ class ReasoningBlock:
 
     Args:
         window: The text, placed at the opening tag.
-        writer: Where the reasoning goes, as it arrives.
+        writer: What the reasoning is written to, as it arrives.
         tag: The opening tag.
         is_certain: The tag opens reasoning, closed or not. Otherwise it may be just spoken of, and only a closing tag
             or a cut makes reasoning of what follows; nothing of it is passed on before.
@@ -53,15 +53,13 @@ class ReasoningBlock:
 
     def _thinking(self) -> bool:
         window = self._window
-        found = markup.BLOCK.search(window.text, window.at)
-        begin = found.start() if found else len(window.text)
-        self._writer.reasoning(window.text[window.at : begin])
-        window.at = begin
-        if found is None:
+        begin = window.at
+        tag, end = window.go_to_tag()
+        self._writer.reasoning(window.text[begin : window.at])
+        if window.exhausted:
             return False
-        tag = markup.TAG.match(window.text, begin)
         if tag is None:
-            start = window.take_false_start(found.end(), cut_off=self._cut_off)
+            start = window.take_false_start(end, cut_off=self._cut_off)
             self._writer.reasoning(start)
             return bool(start)
         if markup.closes_reasoning(tag):
@@ -81,9 +79,7 @@ class ReasoningBlock:
     def _recording(self) -> bool:
         """Read on after a tag whose meaning depends on how the reasoning ends."""
         window = self._window
-        found = markup.BLOCK.search(window.text, window.at)
-        window.at = found.start() if found else len(window.text)
-        tag = markup.TAG.match(window.text, window.at)
+        tag, _ = window.go_to_tag()
         if markup.closes_reasoning(tag):
             self._write_recorded()
             self._close(tag)

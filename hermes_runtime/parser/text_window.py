@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+from hermes_runtime.parser import markup
+
 
 class TextWindow:
     """A place in a text that arrives in pieces.
@@ -48,12 +52,23 @@ class TextWindow:
         self.text = self.text[self.at :] + text
         self.at = 0
 
+    def go_to_tag(self) -> tuple[re.Match[str] | None, int]:
+        """Go to the next tag of a block, or to what may still become one; without either, to the end of `text`.
+
+        Returns:
+            The tag, or None where no whole one is there; and the index up to which the text looks like one, which at
+            the end of `text` says that more of it may follow.
+        """
+        found = markup.BLOCK.search(self.text, self.at)
+        self.at = found.start() if found else len(self.text)
+        return markup.TAG.match(self.text, self.at), found.end() if found else self.at
+
     def take_false_start(self, end: int, *, cut_off: bool) -> str:
         """Take the character at hand, which looked like the beginning of a tag, as text after all.
 
         Args:
             end: Index up to which the text looks like a tag; at the end of `text` it may still become one.
-            cut_off: It was not the model that ended the text, so half a tag was to be a whole one.
+            cut_off: Whether it was not the model that ended the text, so that half a tag was to be a whole one.
 
         Returns:
             The character; nothing while it is to wait, and at the end where half a tag is dropped.

@@ -26,7 +26,8 @@ class UnwrappedCall:
 
     Attributes:
         outcomes: The calls, once `finished`; None where the text is no call.
-        finished: It is known what the text is; the window is placed after the call, or back at its beginning.
+        finished: Whether it is known what the text is; the window is then placed after the call, or back at its
+            beginning.
         text_until: Position before which no unwrapped call begins, if the text is no call.
     """
 

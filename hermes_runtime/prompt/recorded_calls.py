@@ -18,7 +18,7 @@ def recorded_call(call_id: Any, name: Any, arguments: Any) -> Outcome:
     """Read one call; what cannot be read is an invalid call that shows its tool's name.
 
     Args:
-        call_id: Its id; a new one is made where there is none.
+        call_id: The call's id; a new one is made where there is none.
         name: The tool's name.
         arguments: An object, or the text of one, which may be encoded twice; None and empty text are no arguments.
     """
@@ -44,7 +44,7 @@ def recorded_calls(calls: Iterable[Any], fields: Mapping[str, Any], content: Any
 
     Args:
         calls: Calls in any vendor's form: dicts or objects, with or without `function`.
-        fields: Where older messages keep `tool_calls` or one `function_call`.
+        fields: The fields in which older messages keep `tool_calls` or one `function_call`.
         content: The message's content, among whose blocks calls may stand.
     """
     older = fields.get("tool_calls") or ([fields["function_call"]] if fields.get("function_call") else ())

@@ -54,7 +54,7 @@ def value_problems(value: Any, schema: Any) -> tuple[Problem, ...]:
     found: list[Problem] = []
     try:
         for error in validator.iter_errors(value):
-            # A schema that is just `false` has no keyword: None.
+            # A schema that is just `false` has no keyword: its reason is the word None.
             found.append(Problem(Keyword(str(error.validator)), _shorten(error.message), error.json_path))
             if len(found) == _MAX_PROBLEMS:
                 break

@@ -42,10 +42,10 @@ class Attempt:
         hold_events: Pass nothing on before the attempt is accepted; else what may still turn out a failure is held.
         demands: What the answer must do, where no grammar makes it.
         max_calls: The answer ends with this call, where no grammar ends it.
-        limit: What ends it where the model does not; see `length_limit`.
+        limit: What ends the answer where the model does not; see `length_limit`.
 
     Attributes:
-        is_full: Whether it made all the calls it may; what follows is not read.
+        is_full: Whether the answer made all the calls that it may; what follows them is not read.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class TurnResult:
         usage: Token counts over all attempts.
         repairs: How many further attempts were needed.
         token_ids: The generated ids of the accepted attempt.
-        logprobs: One per id of the accepted attempt, where asked for.
+        logprobs: The logarithm of the probability of each id of the accepted attempt, where asked for.
     """
 
     content: str

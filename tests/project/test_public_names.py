@@ -30,6 +30,7 @@ PUBLIC = {
         "InvalidRequestError",
         "InvalidToolCall",
         "ModelNotFoundError",
+        "Problem",
         "Prompt",
         "SamplingParams",
         "SchemaError",

@@ -10,7 +10,7 @@ import pytest
 from hermes_runtime.answers.answer_type import AnswerType, UnreadableAnswerError, response_schema
 from hermes_runtime.errors import SchemaError
 from hermes_runtime.grammar import build_grammar
-from hermes_runtime.literals.partial_value import NOTHING
+from hermes_runtime.literals.scanner import NOTHING
 from hermes_runtime.schema.validation import value_problems
 from tests.support.grammar_oracle import matches
 from tests.support.schema_forms import APPLE, FORMS, NO_SCHEMAS, Apple, Bread, Color, Old, Part, Row

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from langchain_core.utils.json import parse_partial_json
 
-from hermes_runtime.literals.partial_value import NOTHING, PartialValue
+from hermes_runtime.literals.partial_value import PartialValue
+from hermes_runtime.literals.scanner import NOTHING
 
 TEXT = st.text(alphabet=st.sampled_from("ab é😀\"'\\\n{}[]():,") | st.characters(exclude_categories=["Cs"]), max_size=6)
 JSON = st.recursive(

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_runtime.literals import MAX_NESTING, LiteralError, LiteralScanner, parse_value, scan_value
+from hermes_runtime.literals.scanner import NOTHING
 from tests.support.strategies import NEAR_LITERALS, VALUES
 
 
@@ -166,7 +167,7 @@ def test_cost_is_linear_whatever_the_text(start: str, period: str) -> None:
 
 
 def test_a_watch_refuses_a_value_early() -> None:
-    scanner = LiteralScanner(lambda key, value: f"no {key}" if key == "b" and value is ... else None)
+    scanner = LiteralScanner(lambda key, value: f"no {key}" if key == "b" and value is NOTHING else None)
     with pytest.raises(LiteralError, match="no b") as caught:
         scanner.feed('{"a": {"b": 1}, "b": [')
     assert caught.value.offset == len('{"a": {"b": 1}, "b"')
