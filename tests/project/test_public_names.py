@@ -24,6 +24,7 @@ PUBLIC = {
         "Engine",
         "EngineError",
         "Generation",
+        "GenerationOptions",
         "GenerationRequest",
         "GenerationTimeoutError",
         "HermesError",
@@ -95,8 +96,8 @@ PUBLIC = {
         "TurnFinishReason",
         "TurnRequest",
         "TurnResult",
-        "asked_logprobs",
         "render",
+        "turn_request",
     ],
     "langchain_hermes": [
         "ChatHermes",
