@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -61,3 +62,26 @@ def plain_encoder(spec: dict[str, Any]) -> Tokenizer:
     encoder = Tokenizer.from_str(json.dumps(spec))
     encoder.encode_special_tokens = True
     return encoder
+
+
+def without_prefix(spec: dict[str, Any], *parts: str) -> dict[str, Any]:
+    """Copy a tokenizer's description without the space that SentencePiece puts before the first word of a text.
+
+    Args:
+        spec: The description.
+        parts: Which of its parts are not to put one, of `normalizer` and `pre_tokenizer`.
+    """
+    return {**spec, **{part: _part_without_prefix(spec.get(part)) for part in parts}}
+
+
+def _part_without_prefix(part: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if part is None or part["type"] == "Prepend":
+        return None
+    changed = dict(part)
+    if "prepend_scheme" in part:
+        changed["prepend_scheme"] = "never"
+    for inner in ("normalizers", "pretokenizers"):
+        if inner in part:
+            kept = (_part_without_prefix(child) for child in part[inner])
+            changed[inner] = [child for child in kept if child is not None]
+    return changed

@@ -30,6 +30,8 @@ _GAP = rf"[ \t]{{0,{GAP}}}"
 _SPACE = r"\s{0,16}"
 _NAME = r"[\w.\-]{1,64}"
 _BROKEN_GAP = rf"\s{{0,{BROKEN_GAP}}}"
+# What a fence around a call may be labeled with.
+_FENCED = ("xml", "json", *(tag.name for tag in CALLS), "python")
 # The keys that an unwrapped call may begin with.
 CALL_KEYS = ("name", "arguments", "parameters", "type", "function", "id")
 
@@ -81,7 +83,7 @@ def _tag(*further: str) -> str:
 _BACKTICKS = _beginnings(*"```")
 _FENCE = _beginnings(
     *"```",
-    _either(*(_beginnings(*_letters(word)) for word in ("xml", "json", "tool_call", "python"))) + "?",
+    _either(*(_beginnings(*_letters(word)) for word in _FENCED)) + "?",
     r"[ \t]{0,2}",
     r"\r?",
     r"\n",
@@ -110,7 +112,7 @@ TAG = re.compile(
     rf'|function name="(?P<quoted_tool>{_NAME})">'
     rf")|(?P<marker>{re.escape(TURN_END)}|{re.escape(TURN_START)})|(?P<pad>{PADDING})"
 )
-FENCE = re.compile(r"```(?:xml|json|tool_call|python)?[ \t]{0,2}\r?\n\s{0,16}(?=[<{\[])")
+FENCE = re.compile(rf"```(?:{'|'.join(_FENCED)})?[ \t]{{0,2}}\r?\n\s{{0,16}}(?=[<{{\[])")
 FENCE_BEGINNING = re.compile(_FENCE)
 # An unwrapped call, or a list of them, up to the colon after its first key.
 HEAD = re.compile(rf"(?:\[\s{{0,16}})?\{{{_SPACE}([\"'])(?:{'|'.join(CALL_KEYS)})\1\s{{0,8}}:")

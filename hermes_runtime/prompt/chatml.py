@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from tokenizers import Tokenizer
 
-from hermes_runtime.control_tokens import control_tokens, plain_encoder, without_control_tokens
+from hermes_runtime.control_tokens import control_tokens, plain_encoder, without_control_tokens, without_prefix
 from hermes_runtime.errors import CheckpointError
 from hermes_runtime.literals.escapes import well_formed
 from hermes_runtime.tags import TURN_END, TURN_START
@@ -101,23 +101,12 @@ def _literal_encoder(backend: Tokenizer, control: frozenset[str]) -> Tokenizer:
     """Return a copy that reads control tokens in a text as plain text, and a text alone as it would inside a turn."""
     spec = without_control_tokens(backend, control)
     inside = backend.encode(TURN_START + _PROBE + TURN_END, add_special_tokens=False).ids[1:-1]
-    for variant in (spec, _without_first_word_prefix(spec), _without_prefix(spec)):
+    # SentencePiece tokenizers put a space before the first word of a text: those past their legacy form before they cut
+    # it into words, legacy ones while they normalize it, which is also where markers may be found.
+    for variant in (spec, without_prefix(spec, "pre_tokenizer"), without_prefix(spec, "normalizer")):
         literal = plain_encoder(variant)
         if literal.encode(_PROBE, add_special_tokens=False).ids == inside:
             return literal
     raise CheckpointError(
         "the tokenizer encodes a text inside a turn unlike any text alone; it cannot be prompted safely"
     )
-
-
-def _without_first_word_prefix(spec: dict[str, Any]) -> dict[str, Any]:
-    """SentencePiece tokenizers past their legacy form put a space before the first word of a text only."""
-    pre_tokenizer = spec.get("pre_tokenizer") or {}
-    return {**spec, "pre_tokenizer": {**pre_tokenizer, "prepend_scheme": "never"} if pre_tokenizer else None}
-
-
-def _without_prefix(spec: dict[str, Any]) -> dict[str, Any]:
-    """Where markers are matched after normalization, the legacy prefix space too stands before the first word only."""
-    normalizer = spec.get("normalizer") or {}
-    kept = [part for part in normalizer.get("normalizers", ()) if part["type"] != "Prepend"]
-    return {**spec, "normalizer": {"type": "Sequence", "normalizers": kept} if normalizer else None}

@@ -7,13 +7,13 @@ forces the control token. Here a tag is the text that it spells, and text is nev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from llguidance import LLTokenizer, TokenizerWrapper
 from llguidance.hf import from_tokenizer
 
-from hermes_runtime.control_tokens import control_tokens, plain_encoder, without_control_tokens
+from hermes_runtime.control_tokens import control_tokens, plain_encoder, without_control_tokens, without_prefix
 
 
 def constraint_tokenizer(tokenizer: Any, vocab_columns: int, end_ids: Sequence[int]) -> tuple[LLTokenizer, list[bytes]]:
@@ -55,9 +55,7 @@ class _Tokens:
         named = {tokenizer.convert_tokens_to_ids(name) for name in control}
         self.special_token_ids = sorted((marked | named).difference(text))
         spec = without_control_tokens(tokenizer.backend_tokenizer, control)
-        for part in ("normalizer", "pre_tokenizer"):
-            spec[part] = _without_prefix(spec.get(part))
-        self._encoder = plain_encoder(spec)
+        self._encoder = plain_encoder(without_prefix(spec, "normalizer", "pre_tokenizer"))
         self._own = own
 
     def __call__(self, text: bytes | str) -> list[int]:
@@ -67,17 +65,3 @@ class _Tokens:
         # A normalizer may change what it encodes; a grammar takes its text to the letter.
         is_exact = b"".join(self.tokens[index] for index in ids) == spelled.encode()
         return ids if is_exact else self._own.greedy_tokenize(spelled)
-
-
-def _without_prefix(part: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Leave out the space that SentencePiece tokenizers put before the first word of a text."""
-    if part is None or part["type"] == "Prepend":
-        return None
-    changed = dict(part)
-    if "prepend_scheme" in part:
-        changed["prepend_scheme"] = "never"
-    for inner in ("normalizers", "pretokenizers"):
-        if inner in part:
-            kept = (_without_prefix(child) for child in part[inner])
-            changed[inner] = [child for child in kept if child is not None]
-    return changed
