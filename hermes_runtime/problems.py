@@ -37,8 +37,9 @@ class Problem:
     is_cut_off: bool = False
 
     def __str__(self) -> str:
-        parts = () if self.reason == "foreign" else (self.reason,)
-        return ": ".join((*parts, *((self.path,) if self.path else ()), self.detail))
+        reason = "" if self.reason == "foreign" else f"{self.reason}: "
+        path = f"{self.path}: " if self.path else ""
+        return f"{reason}{path}{self.detail}"
 
     @classmethod
     def cut_off(cls, how: str) -> Self:
@@ -57,7 +58,7 @@ class Problem:
 
     @property
     def leaves_no_value(self) -> bool:
-        """Whether the text could not be read at all; any other problem is one of a value."""
+        """Whether the text could not be read at all; for any other reason something was read, and is wrong."""
         return self.reason in ("malformed", "truncated")
 
 
