@@ -28,7 +28,7 @@ from hermes_runtime.schema.keywords import (
     walk,
     weight,
 )
-from hermes_runtime.schema.references import References, closed
+from hermes_runtime.schema.references import References, closed, gather_definitions
 from hermes_runtime.schema.table import KEYWORDS, LOST, is_unknown
 
 Kind = Literal["arguments", "value"]
@@ -126,11 +126,15 @@ def _narrowings(root: Any) -> Iterator[Any]:
 
 def _readable(text: str, kind: Kind) -> tuple[Any, list[str]]:
     """Return the schema as an object in the newest spelling, and notes on what was left out."""
-    relaxed: list[str] = []
     try:
-        root = modern(json.loads(text), relaxed)
+        return _read(json.loads(text), kind)
     except RecursionError as error:
         raise UnusableSchemaError("nested too deeply; name the inner parts under $defs") from error
+
+
+def _read(schema: Any, kind: Kind) -> tuple[Any, list[str]]:
+    relaxed: list[str] = []
+    root = modern(schema, relaxed)
     if isinstance(root, bool):
         root = {} if root else {"type": "array", "minItems": 1, "items": False}
     if kind == "arguments":
@@ -139,6 +143,7 @@ def _readable(text: str, kind: Kind) -> tuple[Any, list[str]]:
             raise UnusableSchemaError(f"parameters must describe an object, but their type is {types!r}")
         root["type"] = "object"
     References(root)  # raises where the schema is malformed, which nothing below could bear
+    gather_definitions(root, relaxed)
     relaxed += _leave_out_large_multiples(root)
     return with_exclusive_choices(root), relaxed
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from hermes_runtime.schema.keywords import (
@@ -12,10 +13,55 @@ from hermes_runtime.schema.keywords import (
     UnusableSchemaError,
     is_pointer,
     mapped,
+    modern,
+    nodes,
     target,
     walk,
     weight,
 )
+
+
+def gather_definitions(root: dict[str, Any], relaxed: list[str]) -> None:
+    """Put what references find under no keyword, as in OpenAPI's `components`, under `$defs` like other definitions.
+
+    Args:
+        root: A modern schema whose references lead somewhere; changed in place.
+        relaxed: Gets what cannot be kept of these definitions; see `modern`.
+
+    Raises:
+        UnusableSchemaError: Such a definition is malformed.
+    """
+    pending = list(nodes(root))
+    known = {id(node) for node in pending}
+    moved: dict[str, str] = {}
+    while pending:
+        node = pending.pop()
+        pointer = node.get("$ref", "")
+        if pointer not in moved:
+            found = _found_elsewhere(root, pointer, known)
+            if found is None:
+                continue
+            definitions = root.setdefault("$defs", {})
+            name = re.sub(r"[^\w.-]", "_", pointer.rpartition("/")[2])
+            while name in definitions:
+                name += "_"
+            moved[pointer] = f"#/$defs/{name}"
+            definitions[name] = copy = modern(found, relaxed, pointer[1:].replace("/", "."))
+            added = [part for _, part in walk(copy)]
+            known.update(map(id, added))
+            pending += added
+        node["$ref"] = moved[pointer]
+
+
+def _found_elsewhere(root: Any, pointer: str, known: Collection[int]) -> dict[str, Any] | None:
+    """Return the object that a reference finds, where that is no known subschema."""
+    if not is_pointer(pointer):
+        return None
+    try:
+        found = target(root, pointer)
+    except (LookupError, TypeError, ValueError):  # of a definition that was moved; `References` says so
+        return None
+    return found if isinstance(found, dict) and id(found) not in known else None
 
 
 class References:
