@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import dataclass
 
 import pytest
 
-from hermes_runtime.dialects import DIALECTS, CallShape, Dialect
+from hermes_runtime.dialects import DIALECTS, FAMILIES, CallShape, Dialect
 from hermes_runtime.engines.local.decoding.constraint import ConstraintCompiler
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import Assistant, System, ToolCall, ToolResult, ToolSpec, User
@@ -17,6 +18,7 @@ from hermes_runtime.prompt import build_prompt
 from hermes_runtime.tags import CALL_ALIASES, CALLS, REASONING, TOOL_CALL, Tag
 from hermes_runtime.turn import Turn, TurnRequest
 from tests.support import gbnf_oracle, grammar_oracle
+from tests.support.places import DOCS
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.small_model import COLUMNS
 from tests.support.toolsets import write_turn
@@ -74,10 +76,12 @@ def test_the_model_is_told_of_the_tags_that_it_is_to_write(dialect):
 
 
 def test_no_two_dialects_share_a_name():
-    from hermes_runtime.dialects.hermes2pro import HERMES_2_PRO
+    assert [*DIALECTS.values()] == [dialect for family in FAMILIES for dialect in family]
 
-    assert list(DIALECTS) == [dialect.name for dialect in HERMES_2_PRO]
-    assert all(dialect.name == name for name, dialect in DIALECTS.items())
+
+def test_the_page_on_langchain_lists_them():
+    (row,) = re.findall(r"^\| `dialect` \| (.*) \|$", (DOCS / "langchain.md").read_text("utf-8"), re.MULTILINE)
+    assert re.findall(r"`(\w+)`", row) == [*DIALECTS]
 
 
 def test_a_family_that_leaves_something_out_is_no_dialect():
