@@ -11,7 +11,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmarks import awq, gpu_check
+from benchmarks import awq
+from benchmarks._gpu import product_steps
 from benchmarks._random_checkpoint import write_random_checkpoint
 from hermes_adapters.doctor import _print_kernels
 from hermes_runtime.checkpoint.folder import open_checkpoint
@@ -68,7 +69,7 @@ def test_one_row_is_all_that_a_new_kernel_needs(awq_folder, monkeypatch):
     assert memory.needed_bytes(checkpoint, torch.bfloat16, "mine") == memory.needed_bytes(
         checkpoint, torch.bfloat16, "dequantize"
     )
-    assert mine in gpu_check.kernels(CPU)
+    assert mine in product_steps.kernels(CPU)
     shown = StringIO()
     _print_kernels(Console(file=shown, width=200), CPU)
     assert "a kernel of my own" in shown.getvalue()
@@ -79,7 +80,7 @@ def test_a_kernel_that_does_not_run_says_so_everywhere(monkeypatch):
     with pytest.raises(EngineError, match="not on cpu"):
         choose_kernel("torch", CPU)
     assert "torch" not in awq.other_kernels()
-    assert "torch" not in [row.name for row in gpu_check.kernels(CPU)]
+    assert "torch" not in [row.name for row in product_steps.kernels(CPU)]
 
 
 def test_a_kernel_without_a_row_has_no_estimate(awq_folder):
