@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 
@@ -29,7 +30,7 @@ from hermes_runtime.engines.local.cache.graphs import FixedPasses
 from hermes_runtime.engines.local.cache.pool import Placement, SlotPool, rounded
 from hermes_runtime.engines.local.cache.slots import SlotCache
 from hermes_runtime.engines.local.decoding.constraint import ConstraintCompiler
-from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window
+from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_context_window, is_of_the_device
 from hermes_runtime.engines.local.process import close_at_exit, open_channel, refusal
 from hermes_runtime.engines.streams.channel import StreamedGeneration
 from hermes_runtime.errors import (
@@ -95,6 +96,7 @@ class LocalEngine:
         self._waiting: deque[Sequence] = deque()
         self._inbox: queue.SimpleQueue[Sequence | None] = queue.SimpleQueue()
         self._queued = 0
+        self._unended: set[Sequence] = set()  # whatever becomes of them: somebody reads their streams
         self._is_closed = self._is_left_behind = False
         self._lock = threading.Lock()
         self._worker = threading.Thread(target=self._work, name=f"hermes-{self.model_name}", daemon=True)
@@ -130,6 +132,7 @@ class LocalEngine:
             if self._queued >= self._limits.waiting:
                 raise EngineError(f"{self._queued} requests wait already, which is the limit; try again later")
             self._queued += 1
+            self._unended.add(sequence)
             self._inbox.put(sequence)
         return StreamedGeneration(channel)
 
@@ -157,18 +160,36 @@ class LocalEngine:
 
     @torch.inference_mode()
     def _work(self) -> None:
-        while not self._is_closed:
-            self._receive()
-            self._drop_unwanted()
-            self._admit()
-            if planned := self._schedule():
-                self._run(planned)
-        for sequence in (*self._running, *self._waiting, *self._drained()):
-            sequence.finish("cancelled")
+        failure: HermesError | None = None
+        try:
+            while not self._is_closed:
+                self._receive()
+                self._drop_unwanted()
+                self._admit()
+                if planned := self._schedule():
+                    self._run(planned)
+        except Exception as error:  # noqa: BLE001 - nobody else would see it, and all readers would wait for ever
+            failure = as_typed_error(error)
+        self._end_all(failure)
         is_on_cuda = self._cache.device.type == "cuda"
         del self._checkpoint, self._cache, self._fixed
         if is_on_cuda:
-            torch.cuda.empty_cache()  # torch keeps what is freed, where nobody else can have it
+            with suppress(RuntimeError):  # of a device that has failed
+                torch.cuda.empty_cache()  # torch keeps what is freed, where nobody else can have it
+
+    def _end_all(self, failure: HermesError | None) -> None:
+        """End every stream, as cancelled or with what broke the engine; from then on there is none to be had."""
+        with self._lock:
+            self._is_closed = True
+            unended = list(self._unended)
+        for sequence in unended:
+            try:
+                if failure is None:
+                    sequence.finish("cancelled")
+                else:
+                    sequence.channel.fail(failure)
+            except Exception as error:  # noqa: BLE001 - the others must end too
+                sequence.channel.fail(as_typed_error(error))
 
     def _receive(self) -> None:
         """Take what has arrived; wait for something if there is nothing else to do."""
@@ -220,7 +241,7 @@ class LocalEngine:
             elif placement.copy_from is not None:
                 self._cache.copy_prefix(placement)
         except Exception as error:  # noqa: BLE001 - as in `_run`
-            failure = as_typed_error(error)
+            failure = _of_requests(error)
             self._note_failure(failure)
             self._fail(sequence, failure)
         else:
@@ -276,7 +297,7 @@ class LocalEngine:
         except PassAbandonedError:
             return
         except Exception as error:  # noqa: BLE001 - whatever broke belongs to these requests; the others go on
-            failure = as_typed_error(error)
+            failure = _of_requests(error)
         else:
             ends = accumulate(step.logits for step in steps)
             for step, rows, end in zip(steps, logits, ends, strict=True):
@@ -344,7 +365,7 @@ class LocalEngine:
         try:
             sequence.settle(logits, best)
         except Exception as error:  # noqa: BLE001 - as in `_run`
-            self._end(sequence, as_typed_error(error))
+            self._end(sequence, _of_requests(error))
         else:
             if sequence.finish_reason is not None:
                 self._end(sequence)
@@ -371,3 +392,16 @@ class LocalEngine:
             sequence.finish("cancelled")
         else:
             sequence.channel.fail(error)
+        with self._lock:
+            self._unended.discard(sequence)
+
+
+def _of_requests(error: Exception) -> HermesError:
+    """Return what those who asked for a failed computation are told.
+
+    Raises:
+        Exception: The error, where the device has failed: that is the end of the engine.
+    """
+    if is_of_the_device(error):
+        raise error
+    return as_typed_error(error)

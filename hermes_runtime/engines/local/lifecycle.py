@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import torch
 
 from hermes_runtime.errors import DeviceMemoryError, EngineError, HermesError, InvalidRequestError
@@ -24,14 +26,29 @@ def bounded_context_window(checkpoint: LoadedCheckpoint, asked: int | None) -> i
     return asked
 
 
+def is_of_the_device(error: BaseException | None) -> bool:
+    """Whether the device itself failed: nothing can be computed on it in this process any more."""
+    return isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+
+
 def as_typed_error(error: Exception) -> HermesError:
-    """Return what a failed computation raises to its reader."""
+    """Return what a failed computation raises to its reader.
+
+    Its causes hold no tensors: an error may stand unread for as long as a stream does, and what is computed meanwhile
+    needs the memory.
+    """
     if isinstance(error, HermesError):
         return error
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__context__
     failure: HermesError
     # The CPU allocator raises a plain RuntimeError.
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error):
         failure = DeviceMemoryError(f"out of memory while generating: {error}")
+    elif is_of_the_device(error):
+        failure = EngineError(f"the device failed; restart the process: {error}")
     else:
         failure = EngineError(f"generation failed: {type(error).__name__}: {error}")
     failure.__cause__ = error

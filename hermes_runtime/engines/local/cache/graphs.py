@@ -12,6 +12,7 @@ import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ _KEPT = 64  # graphs, the least recently replayed go first
 _WORTH_CAPTURING = 3  # passes of a shape: a capture takes about as long as two
 _FREE_TOKENS = 16  # in one pass; as many as the int4 kernels take for little more than one
 _MOST_WASTE = 2  # times as many tokens as there are, beyond that
+_ENOUGH_REFUSED = 4  # shapes that cannot be captured, where no other could: more are not tried
 _ONE_CAPTURE = threading.Lock()  # at a time in a process: a capture begins by waiting for all that runs
 
 Forward = Callable[[torch.Tensor, slice, int], torch.Tensor]
@@ -55,26 +57,38 @@ class _Graph:
     replay: Callable[[], torch.Tensor]
 
 
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the one stream that captures on a device run on: for each stream, libraries keep memory for ever.
+
+    Torch's own belongs to the device that captured first.
+    """
+    with torch.cuda.device(device):
+        return torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+
 def cuda_capture(device: torch.device) -> Capture:
     """Return what runs a computation once, captures it and returns its replay; a replay overwrites earlier results.
 
     All graphs that it makes share the memory of their intermediate results.
     """
     pool = torch.cuda.graph_pool_handle()
-    # Of this device: torch's own stream for captures belongs to the device that captured first.
-    with torch.cuda.device(device):
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side = _side_stream(device)
 
     def capture(compute: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
         graph = torch.cuda.CUDAGraph()
         with _ONE_CAPTURE, torch.cuda.device(device):
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                compute()  # libraries set themselves up in the first run, which no graph may contain
-            torch.cuda.current_stream().wait_stream(side)
-            # Other engines of this process may compute on the GPU meanwhile.
-            with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
-                result = compute()
+            own = torch.cuda.current_stream()
+            side.wait_stream(own)
+            try:
+                with torch.cuda.stream(side):
+                    compute()  # libraries set themselves up in the first run, which no graph may contain
+                own.wait_stream(side)
+                # Other engines of this process may compute on the GPU meanwhile.
+                with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
+                    result = compute()
+            finally:
+                torch.cuda.set_stream(own)  # a capture that fails leaves its own behind
 
         def replay() -> torch.Tensor:
             with torch.cuda.device(device):
@@ -108,7 +122,7 @@ class FixedPasses:
         self._graphs: OrderedDict[FixedShape, _Graph] = OrderedDict()
         self._met: Counter[FixedShape] = Counter()
         self._moves = 0
-        self._is_broken = False
+        self._refused: set[FixedShape] = set()
         self.has_captured = False
         self.passes: Counter[Literal["replayed", "captured", "eager"]] = Counter()
 
@@ -128,7 +142,7 @@ class FixedPasses:
 
     def _run(self, rows: Sequence[SlotRow], kept: Sequence[int]) -> torch.Tensor | None:
         self.has_captured = False
-        if self._is_broken:
+        if len(self._refused) >= _ENOUGH_REFUSED and not self._graphs:
             return None
         self._cache.make_room(rows)
         shape = self._shape(rows)
@@ -179,7 +193,7 @@ class FixedPasses:
 
     def _captured(self, shape: FixedShape, rows: Sequence[SlotRow]) -> _Graph | None:
         self._met[shape] += 1
-        if self._met[shape] < _WORTH_CAPTURING:
+        if self._met[shape] < _WORTH_CAPTURING or shape in self._refused:
             return None
         slots = slice(shape.first, shape.first + shape.slots)
         each = [slot for slot in range(slots.start, slots.stop) for _ in range(shape.new)]
@@ -192,13 +206,21 @@ class FixedPasses:
             self.forget()
             raise
         except RuntimeError as error:
-            self._is_broken = True
-            self.forget()
-            warnings.warn(
-                f"decoding runs without CUDA graphs, which takes longer: {error}", RuntimeWarning, stacklevel=2
-            )
+            if isinstance(error.__context__, torch.OutOfMemoryError):  # ending the capture failed over it
+                self.forget()
+                raise error.__context__ from None
+            self._refuse(shape, error)
             return None
         if len(self._graphs) >= _KEPT:
             self._graphs.popitem(last=False)
         self._graphs[shape] = _Graph(numbers, replay)
         return self._graphs[shape]
+
+    def _refuse(self, shape: FixedShape, error: RuntimeError) -> None:
+        """Leave a shape that cannot be captured to packed passes, and the others as they are."""
+        self._capture = None
+        if not self._refused:
+            warnings.warn(
+                f"some passes run without CUDA graphs, which takes longer: {error}", RuntimeWarning, stacklevel=4
+            )
+        self._refused.add(shape)

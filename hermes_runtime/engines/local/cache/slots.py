@@ -111,7 +111,11 @@ class SlotCache(Cache):
         """
         self.positions, self.slot_index = numbers[1], numbers[2]
         keys = slice(0, length)
-        hidden = self._hidden(self.positions.view(slots.stop - slots.start, -1), keys)
+        positions = self.positions.view(slots.stop - slots.start, -1)
+        hidden = self._hidden(positions, keys)
+        # What fills up stands behind all keys, so a window may hide every one of them; and some attentions answer a
+        # query that sees nothing with what is no number, which would stand in the cache from then on.
+        hidden[..., 0].masked_fill_((positions >= length)[:, None], 0.0)
         part = Segment(slice(0, numbers.shape[1]), slots, keys, hidden)
         return PackedPass(numbers[:1], numbers[1:2], (part,), lambda: True)
 

@@ -190,18 +190,83 @@ def test_passes_of_other_shapes_are_left_to_packing(counts, rows):
 
 
 def test_where_capturing_fails_decoding_goes_on_without_and_says_so_once(monkeypatch):
+    tried = []
+
     def fail():
+        tried.append(1)
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(graphs, "cuda_capture", lambda _: lambda compute: fail())
-    fixed, _ = filled([40])
-    rows = [SlotRow(0, 40, (600,))]
+    fixed, _ = filled([40] * 9)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert [fixed.run(rows) for _ in range(9)] == [None] * 9
+        for slots in range(1, 9):
+            rows = [SlotRow(slot, 40, (600,)) for slot in range(slots)]
+            assert [fixed.run(rows) for _ in range(9)] == [None] * 9
     assert [str(warning.message) for warning in caught] == [
-        "decoding runs without CUDA graphs, which takes longer: operation not permitted when stream is capturing"
+        "some passes run without CUDA graphs, which takes longer: operation not permitted when stream is capturing"
     ]
+    assert len(tried) == graphs._ENOUGH_REFUSED  # no shape twice, and no end of shapes
+
+
+def test_a_shape_that_cannot_be_captured_leaves_the_others_alone(counts, monkeypatch):
+    capture = graphs.cuda_capture(None)
+
+    def picky(compute):
+        if len(compute()) == 2:
+            raise RuntimeError("no plan for this shape")
+        return capture(compute)
+
+    monkeypatch.setattr(graphs, "cuda_capture", lambda _: picky)
+    fixed, packed = filled([40, 40])
+    refused = [SlotRow(0, 40, (600,)), SlotRow(1, 40, (601,))]
+    with pytest.warns(RuntimeWarning, match="some passes run without CUDA graphs"):
+        assert fixed.replayed(refused) is None
+    rows = [SlotRow(0, 40, (600,))]
+    torch.testing.assert_close(fixed.replayed(rows), packed.packed(rows), atol=1e-12, rtol=1e-9)
+    assert fixed.run(refused) is None
+    assert fixed.run(rows) is not None
+    assert fixed.fixed.passes == {"eager": 6, "captured": 1, "replayed": 1}
+
+
+@pytest.mark.parametrize("window", [1, 16, 64, None])
+@pytest.mark.parametrize("length", [256, 512])
+def test_a_token_that_fills_up_always_sees_a_key(window, length):
+    bench = Bench(window=window)
+    bench.packed([SlotRow(0, 0, tuple(range(500, 500 + length - 10)))])
+    bench.packed([SlotRow(1, 0, (500, 501))])
+    numbers = torch.tensor([[600, 0, 0], [2, *[bench.cache.spare] * 2], [1, 1, 1]])
+    (segment,) = bench.cache.prepare_fixed(numbers, slice(1, 2), 256).segments
+    assert torch.isfinite(segment.hidden).any(-1).all()
+
+
+def test_what_fills_up_spoils_no_conversation_where_attention_has_no_answer_to_nothing(counts, monkeypatch):
+    """As with attentions that compute a softmax over nothing as 0 / 0."""
+
+    def naive(query, keys, values, attn_mask=None, scale=None, **_):
+        scores = query @ keys.transpose(-1, -2) * (scale or query.shape[-1] ** -0.5)
+        return torch.softmax(scores if attn_mask is None else scores + attn_mask, -1) @ values
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", naive)
+    bench = Bench(window=64)
+    bench.packed([SlotRow(0, 0, tuple(range(500, 1000)))])  # so long that a short one's window ends before it
+    bench.packed([SlotRow(1, 0, tuple(range(500, 540)))])
+    assert torch.isfinite(bench.replayed([SlotRow(1, 40, (600, 601, 602))])).all()
+    bench.packed([SlotRow(0, 500, tuple(range(500, 520)))])  # what was the spare position is an ordinary one now
+    assert torch.isfinite(bench.packed([SlotRow(0, 520, (600,)), SlotRow(1, 43, (604,))])).all()
+
+
+def test_memory_that_runs_out_is_seen_through_the_error_of_the_capture_that_it_broke(monkeypatch):
+    def capture(compute):
+        try:
+            raise torch.OutOfMemoryError("full")
+        finally:
+            raise RuntimeError("the capture was invalidated")  # as ending a broken capture does
+
+    monkeypatch.setattr(graphs, "cuda_capture", lambda _: capture)
+    fixed, _ = filled([40])
+    with pytest.raises(torch.OutOfMemoryError, match="full"):
+        fixed.replayed([SlotRow(0, 40, (600,))])
 
 
 def test_memory_that_runs_out_while_capturing_is_no_reason_to_give_up(monkeypatch):
