@@ -183,7 +183,7 @@ LONE, SPLIT = "a \ud83d", "\ud83d\ude00"
 WHOLE = "a \N{REPLACEMENT CHARACTER}", "\N{GRINNING FACE}"
 
 
-@pytest.mark.parametrize(("given", "read"), zip((LONE, SPLIT), WHOLE, strict=True))
+@pytest.mark.parametrize(("given", "read"), [*zip((LONE, SPLIT), WHOLE, strict=True)])
 def test_no_text_is_beyond_encoding(scripted, given, read):
     def sent(text):
         tool = {

@@ -42,6 +42,8 @@ CALL = f"<tool_call>\n{{'arguments': {VALUES!r}, 'name': '%s'}}\n</tool_call>"
 
 
 def _values(result: Any) -> dict[str, Any]:
+    if isinstance(result, BaseModel):
+        return result.model_dump()
     return result if isinstance(result, dict) else result.dict()
 
 

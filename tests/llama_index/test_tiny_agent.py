@@ -126,7 +126,7 @@ def test_metadata_agrees_with_the_engine(llm):
     assert llm.metadata.context_window == before
 
 
-@pytest.mark.parametrize(("code", "printed"), zip(BLOCKS, PRINTED, strict=True))
+@pytest.mark.parametrize(("code", "printed"), [*zip(BLOCKS, PRINTED, strict=True)])
 def test_the_code_of_the_docs_runs(code, printed, capsys, monkeypatch):
     monkeypatch.setattr("llama_index.core.global_tokenizer", None)
     exec(compile(code, "llama_index.md", "exec", dont_inherit=True), {"__name__": "docs"})

@@ -23,7 +23,7 @@ COMMANDS = [
 PRINTED = [["21 degrees"], ["21 degrees"], [], ["Anna", "31"], ["Anna", "31"]]
 
 
-@pytest.mark.parametrize(("code", "printed"), zip(PYTHON, PRINTED, strict=True))
+@pytest.mark.parametrize(("code", "printed"), [*zip(PYTHON, PRINTED, strict=True)])
 def test_the_code_runs_with_the_embedded_model(code, printed, capsys):
     named = re.compile(rf'"({re.escape(HERMES_2_PRO)}|\./my-hermes-3-awq)"')
     assert named.search(code), "every block shows the one argument to change"

@@ -16,6 +16,11 @@ from tests.side_by_side.scenario import SCENARIOS, Scenario
 from tests.side_by_side.script import BROKEN, OVERFLOW, Failure, call, value
 from tests.side_by_side.sides import HOSTED_AND_OURS
 
+# Other people's code is played as it is, what is deprecated in it included.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+]
 for path in sorted(Path(__file__).parent.glob("use_*.py")):
     import_module(f"tests.side_by_side.{path.stem}")
 
