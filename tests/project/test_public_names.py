@@ -58,6 +58,7 @@ PUBLIC = {
         "CallShape",
         "DIALECTS",
         "Dialect",
+        "FAMILIES",
         "resolve_dialect",
     ],
     "hermes_runtime.grammar": [
