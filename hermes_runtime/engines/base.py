@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from hermes_runtime.errors import InvalidRequestError
+from hermes_runtime.errors import ContextWindowExceededError, InvalidRequestError
 from hermes_runtime.options.generation import GenerationOptions
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -32,6 +32,18 @@ class GenerationRequest:
     def __post_init__(self) -> None:
         if not self.prompt_ids:
             raise InvalidRequestError("the prompt is empty")
+
+
+def most_tokens(request: GenerationRequest, context_window: int) -> int:
+    """Return how many tokens a request's completion may have.
+
+    Raises:
+        ContextWindowExceededError: The prompt leaves room for none.
+    """
+    room = context_window - len(request.prompt_ids)
+    if room <= 0:
+        raise ContextWindowExceededError(len(request.prompt_ids), context_window)
+    return min(request.options.max_tokens or room, room)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,12 @@ from hermes_runtime.checkpoint.folder import read_config
 from hermes_runtime.checkpoint.hub import find_folder
 from hermes_runtime.checkpoint.vocabulary import read_vocabulary
 from hermes_runtime.control_tokens import named_tokens
-from hermes_runtime.engines.base import GenerationRequest, GrammarLanguage, TokenLogprob, Usage
+from hermes_runtime.engines.base import GenerationRequest, GrammarLanguage, TokenLogprob, Usage, most_tokens
 from hermes_runtime.engines.llguidance import for_llguidance
 from hermes_runtime.engines.streams.channel import StreamedGeneration
 from hermes_runtime.engines.streams.delta_writer import DeltaWriter
 from hermes_runtime.engines.streams.loop_thread import LoopThread, TaskChannel
 from hermes_runtime.errors import (
-    ContextWindowExceededError,
     EngineError,
     HermesError,
     InvalidRequestError,
@@ -78,13 +77,11 @@ class VLLMEngine:
 
     def submit(self, request: GenerationRequest) -> StreamedGeneration:
         """Queue a request; see `Engine.submit`."""
-        prompt_length = len(request.prompt_ids)
-        if prompt_length >= self.context_window:
-            raise ContextWindowExceededError(prompt_length, self.context_window)
+        most = most_tokens(request, self.context_window)
         if self.is_closed:
             raise EngineError(f"the engine of {self.model_name!r} is closed; load it again")
-        params = self._sampling_params(request)
-        channel = TaskChannel(prompt_length)
+        params = self._sampling_params(request, most)
+        channel = TaskChannel(len(request.prompt_ids))
         writer = DeltaWriter(channel, request, self._decode, self._vocabulary.eos_ids)
         self._loop.start(
             lambda: writer.complete(lambda: self._complete(request, params, writer), self._typed),
@@ -121,13 +118,12 @@ class VLLMEngine:
         if self._llm is not None:
             self._llm.shutdown()
 
-    def _sampling_params(self, request: GenerationRequest) -> Any:
+    def _sampling_params(self, request: GenerationRequest, most: int) -> Any:
         sampling = request.options.sampling.with_defaults(self._vocabulary.generation_defaults)
-        room = self.context_window - len(request.prompt_ids)
         grammar = request.constraint
         try:
             return self._vllm.SamplingParams(
-                max_tokens=min(request.options.max_tokens or room, room),
+                max_tokens=most,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 top_k=sampling.top_k,

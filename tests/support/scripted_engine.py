@@ -164,7 +164,7 @@ class ScriptedRun:
         if not isinstance(reply, CutReply):
             self._ids.append(self._end_id)
         self._detokenizer = Detokenizer(self._decode)
-        self._scanner = StopScanner(request.options.stop)
+        self._scanner = StopScanner(request.options)
 
     def wait_ended(self) -> None:
         """Wait until the producer has stopped."""

@@ -11,12 +11,13 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
 import torch
 
-from hermes_runtime.engines.base import GenerationRequest, GrammarLanguage
+from hermes_runtime.engines.base import GenerationRequest, GrammarLanguage, most_tokens
 from hermes_runtime.engines.local.batch.limits import DEFAULT_LIMITS, EngineLimits, affordable_tokens
 from hermes_runtime.engines.local.batch.scheduler import Scheduler, Step
 from hermes_runtime.engines.local.batch.sequence import Sequence
@@ -34,7 +35,6 @@ from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_conte
 from hermes_runtime.engines.local.process import close_at_exit, open_channel, refusal
 from hermes_runtime.engines.streams.channel import StreamedGeneration
 from hermes_runtime.errors import (
-    ContextWindowExceededError,
     DeviceMemoryError,
     EngineError,
     HermesError,
@@ -107,21 +107,17 @@ class LocalEngine:
         """Queue a request; see `Engine.submit`."""
         if self._is_closed:
             raise refusal(self.model_name, is_left_behind=self._is_left_behind)
-        prompt_length = len(request.prompt_ids)
-        if prompt_length >= self.context_window:
-            raise ContextWindowExceededError(prompt_length, self.context_window)
+        most = most_tokens(request, self.context_window)
         # On a GPU a single one of these would end the whole process's use of the device.
         if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= self._embeddings:
             raise InvalidRequestError(f"prompt_ids must be at least 0 and below {self._embeddings}, the model's own")
         channel = open_channel()
-        room = self.context_window - prompt_length
         sequence = Sequence(
-            request,
+            replace(request, stop_ids=(*self._end_ids, *request.stop_ids)),
             None if request.constraint is None else self._constraints.compile(request.constraint),
             channel,
             defaults=self._defaults,
-            end_ids=self._end_ids,
-            limit=prompt_length + min(request.options.max_tokens or room, room),
+            limit=len(request.prompt_ids) + most,
             vocabulary_size=self._vocabulary_size,
             decode=self._decode,
             longest_draft=self._limits.draft,

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -22,6 +22,7 @@ from hermes_runtime.engines.base import (
     TokenDelta,
     TokenLogprob,
     Usage,
+    most_tokens,
 )
 from hermes_runtime.engines.local.decoding.constraint import ConstraintCompiler, ConstraintLogitsProcessor
 from hermes_runtime.engines.local.decoding.sampler import LogprobRecorder, sampling_processors
@@ -29,13 +30,14 @@ from hermes_runtime.engines.local.lifecycle import as_typed_error, bounded_conte
 from hermes_runtime.engines.local.process import close_at_exit, open_channel, refusal
 from hermes_runtime.engines.streams.channel import DeltaChannel, StreamedGeneration
 from hermes_runtime.engines.streams.detokenizer import Detokenizer, StopScanner
-from hermes_runtime.errors import ContextWindowExceededError, GenerationTimeoutError
+from hermes_runtime.errors import GenerationTimeoutError
 from hermes_runtime.weights.loader import LoadedCheckpoint
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     request: GenerationRequest
+    most_tokens: int
     constraint: LogitsProcessor | None
     channel: DeltaChannel
     deadline: float
@@ -60,6 +62,7 @@ class GenerateEngine:
         self.model_name = checkpoint.name
         self.context_window = bounded_context_window(checkpoint, context_window)
         self._checkpoint = checkpoint
+        self._end_ids = checkpoint.eos_ids
         # `generate` fills what a request leaves open from here; the request's own options must be all there is.
         checkpoint.model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
         self._constraints = ConstraintCompiler(
@@ -76,19 +79,19 @@ class GenerateEngine:
         """Queue a request; see `Engine.submit`."""
         if self._is_closed:
             raise refusal(self.model_name, is_left_behind=self._is_left_behind)
-        if len(request.prompt_ids) >= self.context_window:
-            raise ContextWindowExceededError(len(request.prompt_ids), self.context_window)
+        most = most_tokens(request, self.context_window)
         constraint = None
         if request.constraint is not None:
             constraint = ConstraintLogitsProcessor(
                 self._constraints.compile(request.constraint), prompt_length=len(request.prompt_ids)
             )
+        request = replace(request, stop_ids=(*self._end_ids, *request.stop_ids))
         channel = open_channel()
         deadline = time.monotonic() + request.options.timeout if request.options.timeout else float("inf")
         with self._close_lock:
             if self._is_closed:
                 raise refusal(self.model_name, is_left_behind=self._is_left_behind)
-            self._jobs.put(_Job(request, constraint, channel, deadline))
+            self._jobs.put(_Job(request, most, constraint, channel, deadline))
         return StreamedGeneration(channel)
 
     def close(self) -> None:
@@ -129,13 +132,12 @@ class GenerateEngine:
         request = job.request
         model: Any = self._checkpoint.model  # its type does not know that it can generate
         prompt = torch.tensor([request.prompt_ids], device=self._checkpoint.device)
-        room = self.context_window - len(request.prompt_ids)
         model.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
             generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
                 do_sample=False,
-                max_new_tokens=min(request.options.max_tokens or room, room),
+                max_new_tokens=job.most_tokens,
                 eos_token_id=list(sink.stop_ids),
                 pad_token_id=next(iter(sink.stop_ids)),
             ),
@@ -161,10 +163,10 @@ class _Sink(StoppingCriteria):
         self._is_closing = is_closing
         self._decode = lambda ids: str(checkpoint.tokenizer.decode(ids, skip_special_tokens=False))
         self._detokenizer = Detokenizer(self._decode)
-        self._scanner = StopScanner(job.request.options.stop)
+        self._scanner = StopScanner(job.request.options)
         self._seen = len(job.request.prompt_ids)
         self._ended_by_id = False
-        self.stop_ids = frozenset((*checkpoint.eos_ids, *job.request.stop_ids))
+        self.stop_ids = frozenset(job.request.stop_ids)
         self.recorder = None if job.request.options.logprobs is None else LogprobRecorder()
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.BoolTensor:

@@ -8,7 +8,7 @@ from typing import Any
 from hermes_runtime.checkpoint.context_window import stated_context_window
 from hermes_runtime.checkpoint.vocabulary import Vocabulary, load_vocabulary
 from hermes_runtime.control_tokens import named_tokens
-from hermes_runtime.engines.base import FinishReason, GenerationRequest, GrammarLanguage, Usage
+from hermes_runtime.engines.base import FinishReason, GenerationRequest, GrammarLanguage, Usage, most_tokens
 from hermes_runtime.engines.retries import RetryPolicy, check_max_retries, retried
 from hermes_runtime.engines.server.client import Client, TransientServerError
 from hermes_runtime.engines.server.probe import COMPLETIONS, probe
@@ -18,7 +18,6 @@ from hermes_runtime.engines.streams.channel import StreamedGeneration
 from hermes_runtime.engines.streams.delta_writer import DeltaWriter
 from hermes_runtime.engines.streams.loop_thread import LoopThread, TaskChannel
 from hermes_runtime.errors import (
-    ContextWindowExceededError,
     EngineError,
     InvalidRequestError,
 )
@@ -107,10 +106,7 @@ class ServerEngine:
 
     def submit(self, request: GenerationRequest) -> StreamedGeneration:
         """Send a request; see `Engine.submit`."""
-        prompt_length = len(request.prompt_ids)
-        if prompt_length >= self.context_window:
-            raise ContextWindowExceededError(prompt_length, self.context_window)
-        room = self.context_window - prompt_length
+        most = most_tokens(request, self.context_window)
         profile = self.profile
         prompt = (
             list(request.prompt_ids)
@@ -124,11 +120,11 @@ class ServerEngine:
             defaults=self._vocabulary.generation_defaults,
             end_ids=self._vocabulary.eos_ids,
             end_texts=self._end_texts,
-            max_tokens=min(request.options.max_tokens or room, room),
+            max_tokens=most,
         )
         if self.is_closed:
             raise EngineError(f"the engine of {self.model_name!r} is closed; load it again")
-        channel = TaskChannel(prompt_length)
+        channel = TaskChannel(len(request.prompt_ids))
         writer = DeltaWriter(channel, request, self._decode, self._vocabulary.eos_ids)
         self._loop.start(lambda: self._run({**body, **self._extra_body}, request, writer), channel)
         return StreamedGeneration(channel)

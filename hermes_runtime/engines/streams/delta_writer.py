@@ -32,7 +32,7 @@ class DeltaWriter:
         self._prompt_tokens = len(request.prompt_ids)
         self._timeout = request.options.timeout
         self._detokenizer = Detokenizer(decode)
-        self._scanner = StopScanner(request.options.stop)
+        self._scanner = StopScanner(request.options)
         self._stop_ids = frozenset((*end_ids, *request.stop_ids))
         self.count = 0
         self.is_stopped = False

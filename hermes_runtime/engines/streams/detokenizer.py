@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+
+from hermes_runtime.options.generation import GenerationOptions
 
 _REPLACEMENT = "\ufffd"
 # A character has at most four bytes: more undecodable tokens than that are not the beginning of one.
@@ -42,11 +44,15 @@ class Detokenizer:
 
 
 class StopScanner:
-    """Cuts a stream of text at the first stop string, in time linear in the text and in the number of stop strings."""
+    """Cuts a stream of text at the first stop string, in time linear in the text and in the number of stop strings.
 
-    def __init__(self, stop: Sequence[str]) -> None:
-        self._stop = tuple(stop)
-        self._longest = max(map(len, stop), default=0)
+    Args:
+        options: The generation's; its stop strings are looked for.
+    """
+
+    def __init__(self, options: GenerationOptions) -> None:
+        self._stop = options.stop
+        self._longest = max(map(len, self._stop), default=0)
         self._held = ""
         self.is_stopped = False
 

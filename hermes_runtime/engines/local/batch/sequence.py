@@ -28,11 +28,10 @@ class Sequence:
     """A request and its state.
 
     Args:
-        request: What to generate.
+        request: What to generate; its `stop_ids` are all that end it.
         constraint: A fresh grammar state, or None.
         channel: Where deltas go.
         defaults: The checkpoint's sampling options.
-        end_ids: Ids that end a turn.
         limit: Upper bound on tokens in all.
         vocabulary_size: Ids from here on are never sampled.
         decode: Ids to text, control tokens included.
@@ -46,7 +45,6 @@ class Sequence:
         channel: DeltaChannel,
         *,
         defaults: SamplingParams,
-        end_ids: tuple[int, ...],
         limit: int,
         vocabulary_size: int,
         decode: Callable[[list[int]], str],
@@ -66,10 +64,10 @@ class Sequence:
         self._drafter = Drafter(constraint, longest_draft)
         self._deadline = time.monotonic() + request.options.timeout if request.options.timeout else float("inf")
         self._limit = limit
-        self._stop_ids = frozenset((*end_ids, *request.stop_ids))
+        self._stop_ids = frozenset(request.stop_ids)
         self._decode = decode
         self._detokenizer = Detokenizer(decode)
-        self._scanner = StopScanner(request.options.stop)
+        self._scanner = StopScanner(request.options)
         self._recorder = None if request.options.logprobs is None else LogprobRecorder()
         self._processors = sampling_processors(
             request,

@@ -107,7 +107,15 @@ def sampling_processors(
     recorder: LogprobRecorder | None,
     vocabulary_size: int,
 ) -> LogitsProcessorList:
-    """Return the processors after which the best-scored token is the one to take."""
+    """Return the processors after which the best-scored token is the one to take.
+
+    Args:
+        request: What is asked for; its `stop_ids` are all that end it.
+        defaults: The checkpoint's sampling options.
+        constraint: Masks what the grammar forbids.
+        recorder: Keeps log-probabilities.
+        vocabulary_size: Ids from here on are never sampled.
+    """
     params = request.options.sampling.with_defaults(defaults)
     chain = LogitsProcessorList([VocabularyMask(vocabulary_size)])
     if recorder is not None:

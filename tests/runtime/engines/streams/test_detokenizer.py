@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_runtime.engines.streams.detokenizer import Detokenizer, StopScanner
+from hermes_runtime.options.generation import GenerationOptions
 
 FIRST_PIECE = 259  # below are control tokens and single bytes
 
@@ -47,7 +48,7 @@ STOPS = st.lists(st.text("ab<|", min_size=1, max_size=4), min_size=1, max_size=3
 @given(text=st.text("ab<|", max_size=30), stops=STOPS, cuts=st.lists(st.integers(0, 30)))
 def test_any_chunking_cuts_at_the_first_stop_string(text, stops, cuts):
     edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    scanner = StopScanner(stops)
+    scanner = StopScanner(GenerationOptions(stop=tuple(stops)))
     shown = "".join(scanner.feed(text[start:end]) for start, end in pairwise(edges))
     shown += scanner.flush()
     ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
@@ -61,5 +62,5 @@ def test_any_chunking_cuts_at_the_first_stop_string(text, stops, cuts):
 
 
 def test_text_that_cannot_begin_a_stop_string_is_shown_at_once():
-    scanner = StopScanner(["<|end|>"])
+    scanner = StopScanner(GenerationOptions(stop=("<|end|>",)))
     assert [scanner.feed("hello "), scanner.feed("<|"), scanner.feed("em")] == ["hello ", "", "<|em"]
