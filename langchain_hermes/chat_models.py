@@ -43,7 +43,8 @@ class ChatHermes(HermesOptions):
     Key init args (completion):
         model: A hub id, a local folder, or `"tiny-hermes"`, the embedded toy checkpoint.
         temperature, top_p, top_k, min_p, repetition_penalty: Unset ones come from the checkpoint.
-        max_tokens, stop, seed, timeout, logprobs: Of one answer.
+        frequency_penalty, presence_penalty, logit_bias: As hosted models have them.
+        max_tokens, min_tokens, stop, seed, timeout, logprobs: Of one answer.
         dialect: How the model is told of tools; the wording that it was trained on.
         constrained: Whether a grammar makes malformed calls, and answers off the schema, impossible.
 

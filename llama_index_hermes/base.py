@@ -67,7 +67,8 @@ class HermesLLM(HermesFields):
     Key init args:
         model: A hub id, a local folder, or `"tiny-hermes"`, the embedded toy checkpoint.
         temperature, top_p, top_k, min_p, repetition_penalty: Sampling; unset, the checkpoint's own. 0 is greedy.
-        max_tokens, stop, seed, timeout: Where an answer ends, how it repeats, how long it may take.
+        frequency_penalty, presence_penalty, logit_bias: As hosted models have them.
+        max_tokens, min_tokens, stop, seed, timeout: Where an answer ends, how it repeats, how long it may take.
         constrained: Whether a grammar makes malformed calls and JSON that breaks its schema impossible.
         context_window, device, kernel: The engine's; LLMs that agree on them share one engine, and its weights.
         engine, base_url, api_key, engine_options: Another engine than transformers in this process, or a server.

@@ -34,15 +34,22 @@ class GenerationRequest:
             raise InvalidRequestError("the prompt is empty")
 
 
-def most_tokens(request: GenerationRequest, context_window: int) -> int:
+def most_tokens(request: GenerationRequest, context_window: int, tokenizer: Any) -> int:
     """Return how many tokens a request's completion may have.
 
     Raises:
         ContextWindowExceededError: The prompt leaves room for none.
+        InvalidRequestError: It leaves less room than the completion must have, or a bias is of no token.
     """
     room = context_window - len(request.prompt_ids)
     if room <= 0:
         raise ContextWindowExceededError(len(request.prompt_ids), context_window)
+    if (least := request.options.min_tokens) is not None and least > room:
+        raise InvalidRequestError(f"min_tokens={least} is more than the {room} tokens that the prompt leaves room for")
+    if biases := request.options.sampling.logit_bias:
+        vocabulary_size = len(tokenizer)
+        if unknown := [token for token in biases if token >= vocabulary_size]:
+            raise InvalidRequestError(f"logit_bias has {unknown[0]}, and token ids are below {vocabulary_size}")
     return min(request.options.max_tokens or room, room)
 
 

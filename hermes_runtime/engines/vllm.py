@@ -77,7 +77,7 @@ class VLLMEngine:
 
     def submit(self, request: GenerationRequest) -> StreamedGeneration:
         """Queue a request; see `Engine.submit`."""
-        most = most_tokens(request, self.context_window)
+        most = most_tokens(request, self.context_window, self.tokenizer)
         if self.is_closed:
             raise EngineError(f"the engine of {self.model_name!r} is closed; load it again")
         params = self._sampling_params(request, most)
@@ -121,6 +121,12 @@ class VLLMEngine:
     def _sampling_params(self, request: GenerationRequest, most: int) -> Any:
         sampling = request.options.sampling.with_defaults(self._vocabulary.generation_defaults)
         grammar = request.constraint
+        if grammar is not None and request.options.min_tokens:
+            # It masks the end whatever the grammar leaves, and fails where that is nothing else.
+            raise InvalidRequestError(
+                "engine 'vllm' keeps min_tokens without a grammar only, which may have to end sooner; "
+                "set constrained=False or leave min_tokens out"
+            )
         try:
             return self._vllm.SamplingParams(
                 max_tokens=most,
@@ -129,6 +135,10 @@ class VLLMEngine:
                 top_k=sampling.top_k,
                 min_p=sampling.min_p,
                 repetition_penalty=sampling.repetition_penalty,
+                frequency_penalty=sampling.frequency_penalty or 0.0,
+                presence_penalty=sampling.presence_penalty or 0.0,
+                logit_bias=sampling.logit_bias or None,
+                min_tokens=request.options.min_tokens or 0,
                 seed=None if request.options.seed is None else request.options.seed % _SEED_RANGE,
                 stop_token_ids=[*self._vocabulary.eos_ids, *request.stop_ids],
                 logprobs=request.options.logprobs,

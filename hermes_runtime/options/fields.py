@@ -88,6 +88,18 @@ class GenerationFields(OptionFields):
         default=None, description="Least probability relative to the best candidate's, in [0, 1]."
     )
     repetition_penalty: float | None = Field(default=None, description="Above 0; 1 is none.")
+    frequency_penalty: float | None = Field(
+        default=None, description="-2 to 2; makes a token rarer with each time that it was generated."
+    )
+    presence_penalty: float | None = Field(
+        default=None, description="-2 to 2; makes a token rarer once it was generated."
+    )
+    logit_bias: dict[int, float] | None = Field(
+        default=None, description="Token ids, and what is added to their scores, -100 to 100."
+    )
+    min_tokens: int | None = Field(
+        default=None, description="Least number of tokens before the answer may end; a grammar may end it sooner."
+    )
     max_tokens: int | None = Field(
         default=None, description="Upper bound on the tokens of an answer; unset is what is left of the context window."
     )

@@ -11,6 +11,7 @@ from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.options.values import stop_strings
 
 _MOST_LOGPROBS = 20
+_MOST_BIAS = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,11 @@ class SamplingParams:
         top_p: Nucleus mass in (0, 1].
         top_k: Number of candidates; 0 keeps all.
         min_p: Least probability relative to the best candidate's, in [0, 1].
-        repetition_penalty: Above 0; 1 is none.
+        repetition_penalty: Above 0; 1 is none. Of the prompt's tokens too.
+        frequency_penalty: From -2 to 2; taken off a token's score for each time that it was generated.
+        presence_penalty: From -2 to 2; taken off a token's score once it was generated.
+        logit_bias: Token ids, as numbers or as text, and what is added to their scores, from -100 to 100. It never
+            lets through what a grammar forbids.
     """
 
     temperature: float | None = None
@@ -30,6 +35,9 @@ class SamplingParams:
     top_k: int | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: Mapping[int, float] | None = None
 
     def __post_init__(self) -> None:
         for name, low, high, open_low in (
@@ -38,17 +46,13 @@ class SamplingParams:
             ("top_k", 0.0, float("inf"), False),
             ("min_p", 0.0, 1.0, False),
             ("repetition_penalty", 0.0, float("inf"), True),
+            ("frequency_penalty", -2.0, 2.0, False),
+            ("presence_penalty", -2.0, 2.0, False),
         ):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-                raise InvalidRequestError(f"{name} must be a finite number, got {value!r}")
-            if value < low or value > high or (open_low and value == low):
-                bounds = f"{'above' if open_low else 'at least'} {low:g}" + (
-                    "" if high == float("inf") else f" and at most {high:g}"
-                )
-                raise InvalidRequestError(f"{name} must be {bounds}, got {value!r}")
+            if (value := getattr(self, name)) is not None:
+                _check_number(name, value, low, high, open_low=open_low)
+        if self.logit_bias is not None:
+            object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
 
     def with_defaults(self, defaults: SamplingParams) -> SamplingParams:
         """Fill every unset option from `defaults`."""
@@ -64,6 +68,8 @@ class GenerationOptions:
         sampling: Unset ones come from the checkpoint.
         max_tokens: Upper bound on generated tokens; None means what is left of the context window.
         stop: Strings that end the text; the string itself is no part of it.
+        min_tokens: Before so many tokens, neither an id nor a stop string ends the text. A grammar after which nothing
+            else can follow still does.
         seed: Makes sampling reproducible.
         logprobs: None for none, else how many alternatives to report beside each chosen token (0 to 20).
         timeout: Seconds from submission to the last token, time in the queue included; past it the stream raises
@@ -73,6 +79,7 @@ class GenerationOptions:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    min_tokens: int | None = None
     seed: int | None = None
     logprobs: int | None = None
     timeout: float | None = None
@@ -80,6 +87,11 @@ class GenerationOptions:
     def __post_init__(self) -> None:
         if self.max_tokens is not None and not (_is_integer(self.max_tokens) and self.max_tokens >= 1):
             raise InvalidRequestError(f"max_tokens must be an integer of at least 1, got {self.max_tokens!r}")
+        if self.min_tokens is not None:
+            if not _is_integer(self.min_tokens) or self.min_tokens < 0:
+                raise InvalidRequestError(f"min_tokens must be an integer of at least 0, got {self.min_tokens!r}")
+            if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+                raise InvalidRequestError(f"min_tokens={self.min_tokens} is more than max_tokens={self.max_tokens}")
         if self.seed is not None and not _is_integer(self.seed):
             raise InvalidRequestError(f"seed must be an integer, got {self.seed!r}")
         if any(not isinstance(text, str) or not text for text in self.stop):
@@ -134,6 +146,30 @@ def asked_logprobs(logprobs: bool | None, top_logprobs: int | None) -> int | Non
     if logprobs is False:
         raise InvalidRequestError("top_logprobs needs logprobs, which is False; leave it out or set it to True")
     return top_logprobs
+
+
+def _check_number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise InvalidRequestError(f"{name} must be a finite number, got {value!r}")
+    if value < low or value > high or (open_low and value == low):
+        bounds = f"{'above' if open_low else 'at least'} {low:g}" + (
+            "" if high == float("inf") else f" and at most {high:g}"
+        )
+        raise InvalidRequestError(f"{name} must be {bounds}, got {value!r}")
+
+
+def _biases(given: Any) -> dict[int, float]:
+    """Return biases by token id; JSON has ids as text."""
+    if not isinstance(given, Mapping):
+        raise InvalidRequestError(f"logit_bias must be a dict of token ids, got {type(given).__name__}")
+    biases: dict[int, float] = {}
+    for key, bias in given.items():
+        token = int(key) if isinstance(key, str) and key.isdecimal() else key
+        if not _is_integer(token) or token < 0:
+            raise InvalidRequestError(f"logit_bias has {key!r}, which is no token id")
+        _check_number(f"logit_bias of {key!r}", bias, -_MOST_BIAS, _MOST_BIAS)
+        biases[token] = bias
+    return biases
 
 
 def _is_integer(value: Any) -> bool:

@@ -183,7 +183,6 @@ _REASONING = "the model reasons before it calls a tool with dialect='scratch_pad
 _CLOUD = "the model runs in this process or at the base_url of a completion server, not in a cloud; leave it out"
 _OF_VENDOR = "it runs on the vendor's servers; give functions as tools"
 _MEMORY = "no conversation is kept on a server; give all of its messages"
-_PENALTY = "use repetition_penalty, which is above 1 where repeating is to be rare"
 _OWN_CLIENT = "the engine makes its own connections; engine_options takes headers, connect_timeout and idle_timeout"
 _ONE_ANSWER = "a call gives one answer; call batch with the prompt as often as you want answers"
 _TEXT_ONLY = "the model writes text only; leave it out"
@@ -249,7 +248,6 @@ HOSTED_OPTIONS: dict[str, HostedOption] = {
     ),
     # Harmless as long as they are left at what happens anyway.
     **_rows(HostedOption(is_harmless=is_one, instead=_ONE_ANSWER), "n"),
-    **_rows(_refused(_PENALTY), "frequency_penalty", "presence_penalty"),
     **_rows(_only("medium", instead="say in the prompt how long an answer is to be"), "verbosity"),
     **_rows(_only("disabled", instead="shorten the conversation before the call"), "truncation"),
     **_rows(_only(["text"], instead=_TEXT_ONLY), "modalities"),
@@ -267,7 +265,6 @@ HOSTED_OPTIONS: dict[str, HostedOption] = {
     ),
     **_rows(_refused("output_version='v1' gives answers of standard content blocks"), "use_responses_api"),
     # What an own option, or the framework, does in another way.
-    **_rows(_refused("regex and choices say what an answer may be"), "logit_bias"),
     **_rows(_refused("use temperature, top_p, top_k or min_p"), "mirostat"),
     **_rows(_refused("use device to say where the weights live"), "num_gpu", "main_gpu"),
     **_rows(_refused("set the environment variable OMP_NUM_THREADS"), "num_thread"),

@@ -8,7 +8,6 @@ _NO_CALL = "An answer without the object is an OutputParserException; the hosted
 _TEXT_ONLY = "The model reads text only, and a user's image is refused before anything is computed."
 
 MEANT: dict[str, str] = {
-    "ChatOpenAI made with a penalty": "Local engines know no such penalty; the error says to use repetition_penalty.",
     "agent_whose_call_was_cut[stream]": _CUT,
     "call_that_was_cut[stream]": _CUT,
     "call_that_was_cut[astream]": _CUT,

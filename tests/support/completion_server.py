@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -13,7 +13,7 @@ from hermes_runtime.engines.base import Engine, GenerationRequest, TokenDelta
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.options.generation import GenerationOptions, SamplingParams
 
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+_SAMPLING = tuple(option.name for option in fields(SamplingParams))
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ class CompletionServer:
                 SamplingParams(**options),
                 stop=tuple(body.get("stop") or ()),
                 max_tokens=body.get("max_tokens", 16),
+                min_tokens=body.get("min_tokens"),
                 seed=body.get("seed"),
                 logprobs=body.get("logprobs"),
             ),

@@ -101,8 +101,6 @@ ALWAYS_HARMLESS = sorted(
 HARMLESS = [
     *((name, {"a": "b"}) for name in ALWAYS_HARMLESS),
     ("n", 1),
-    ("frequency_penalty", 0),
-    ("presence_penalty", 0.0),
     ("verbosity", "medium"),
     ("truncation", "disabled"),
     ("modalities", ["text"]),
@@ -121,7 +119,6 @@ HARMLESS = [
     ("thinking_dict", {"type": "disabled"}),
     ("think", False),
     ("use_responses_api", False),
-    ("logit_bias", {}),
     ("mirostat", 0),
     ("num_gpu", 0),
     ("main_gpu", 0),
@@ -177,8 +174,6 @@ NO_CALLS = {"openai_api_key", "anthropic_api_key", "engine_options", "num_ctx"}
 
 REFUSED = [
     ("n", 2, "batch"),
-    ("frequency_penalty", 0.5, "repetition_penalty"),
-    ("presence_penalty", -0.5, "repetition_penalty"),
     ("verbosity", "low", "prompt"),
     ("truncation", "auto", "shorten"),
     ("modalities", ["text", "audio"], "text only"),
@@ -197,7 +192,6 @@ REFUSED = [
     ("thinking_dict", {"type": "enabled"}, "scratch_pad"),
     ("think", "high", "scratch_pad"),
     ("use_responses_api", True, "output_version"),
-    ("logit_bias", {"1": 1}, "choices"),
     ("mirostat", 2, "top_p"),
     ("num_gpu", 1, "device"),
     ("main_gpu", 1, "device"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from hermes_runtime.grammar import build_grammar
@@ -9,6 +11,10 @@ from hermes_runtime.options.generation import SamplingParams
 from tests.support.requests import generation_request
 
 GREEDY, WARM = SamplingParams(temperature=0.0), SamplingParams(temperature=1.0)
+RESHAPED = SamplingParams(
+    temperature=0.0, frequency_penalty=0.7, presence_penalty=-0.3, logit_bias={500: 1.5, 501: -2.0, 13: 3.0}
+)
+WARM_RESHAPED = replace(RESHAPED, temperature=0.9, repetition_penalty=1.1)
 TOOLS = [
     {
         "name": name,
@@ -42,6 +48,9 @@ REQUESTS = st.builds(
     PROMPTS,
     constraint=st.sampled_from([None, CALLS]),
     max_tokens=st.integers(1, 40),
-    sampling=st.sampled_from([GREEDY, WARM, SamplingParams(temperature=0.8, top_k=20, repetition_penalty=1.2)]),
+    sampling=st.sampled_from(
+        [GREEDY, WARM, SamplingParams(temperature=0.8, top_k=20, repetition_penalty=1.2), RESHAPED, WARM_RESHAPED]
+    ),
+    min_tokens=st.sampled_from([None, 1]),
     seed=st.integers(0, 3),
 )

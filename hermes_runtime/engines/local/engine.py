@@ -107,7 +107,7 @@ class LocalEngine:
         """Queue a request; see `Engine.submit`."""
         if self._is_closed:
             raise refusal(self.model_name, is_left_behind=self._is_left_behind)
-        most = most_tokens(request, self.context_window)
+        most = most_tokens(request, self.context_window, self.tokenizer)
         # On a GPU a single one of these would end the whole process's use of the device.
         if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= self._embeddings:
             raise InvalidRequestError(f"prompt_ids must be at least 0 and below {self._embeddings}, the model's own")

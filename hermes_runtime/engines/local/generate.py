@@ -79,7 +79,7 @@ class GenerateEngine:
         """Queue a request; see `Engine.submit`."""
         if self._is_closed:
             raise refusal(self.model_name, is_left_behind=self._is_left_behind)
-        most = most_tokens(request, self.context_window)
+        most = most_tokens(request, self.context_window, self.tokenizer)
         constraint = None
         if request.constraint is not None:
             constraint = ConstraintLogitsProcessor(

@@ -106,7 +106,7 @@ class ServerEngine:
 
     def submit(self, request: GenerationRequest) -> StreamedGeneration:
         """Send a request; see `Engine.submit`."""
-        most = most_tokens(request, self.context_window)
+        most = most_tokens(request, self.context_window, self.tokenizer)
         profile = self.profile
         prompt = (
             list(request.prompt_ids)

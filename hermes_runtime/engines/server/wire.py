@@ -17,18 +17,29 @@ Kind = Literal["vLLM", "SGLang", "llama.cpp", "llama-cpp-python", "LM Studio", "
 _SEED_RANGE = 2**31  # what every server takes as a seed; some read negative ones as "none"
 _ID_LABEL = "token_id:"
 _ALL_CANDIDATES = -1
-_LLAMA_FIELDS = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repeat_penalty"}
-_TORCH_FIELDS = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
-# Names of the sampling options that OpenAI's own interface lacks.
+_OPENAI_PENALTIES = ("frequency_penalty", "presence_penalty")
+_OPENAI_FIELDS = {name: name for name in (*_OPENAI_PENALTIES, "logit_bias")}
+_LLAMA_FIELDS = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repeat_penalty", "logit_bias": "logit_bias"}
+_TORCH_FIELDS = {name: name for name in ("top_k", "min_p", "repetition_penalty", "min_tokens", *_OPENAI_FIELDS)}
+# What each takes of the options that not every server has. The penalties that count what was generated count the prompt
+# too in llama.cpp: they are others.
 _FIELDS: dict[Kind, dict[str, str]] = {
     "vLLM": _TORCH_FIELDS,
     "SGLang": _TORCH_FIELDS,
     "llama.cpp": _LLAMA_FIELDS,
     "llama-cpp-python": _LLAMA_FIELDS,
     "LM Studio": {"top_k": "top_k", "repetition_penalty": "repeat_penalty"},
-    "unknown": {},
+    "unknown": _OPENAI_FIELDS,
 }
-_NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+_NEUTRAL: dict[str, Any] = {
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "logit_bias": {},
+    "min_tokens": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,23 +152,11 @@ def request_body(
         "top_p": sampling.top_p,
         "stream": True,
         "stream_options": {"include_usage": True},
+        **_sampling_fields(profile.kind, sampling, request),
     }
-    for option, field in _FIELDS[profile.kind].items():
-        body[field] = getattr(sampling, option)
-    if body.get("top_k") == 0 and _FIELDS[profile.kind] is _TORCH_FIELDS:
-        body["top_k"] = _ALL_CANDIDATES
     if request.options.seed is not None:
         body["seed"] = request.options.seed % _SEED_RANGE
-    # Servers that tell ids are asked to stop at ids, and text is cut here; of others, text is all there is.
-    stop = list(request.options.stop) if profile.tells_ids else [*request.options.stop, *end_texts]
-    if stop:
-        body["stop"] = stop
-    if profile.tells_ids:
-        body |= {
-            "stop_token_ids": [*end_ids, *request.stop_ids],
-            "return_token_ids": True,
-            "skip_special_tokens": False,
-        }
+    body |= _end_fields(profile, request, end_ids, end_texts)
     if profile.kind == "vLLM":
         body["spaces_between_special_tokens"] = False
     if profile.kind == "llama.cpp":
@@ -169,6 +168,33 @@ def request_body(
     return body
 
 
+def _sampling_fields(kind: Kind, sampling: SamplingParams, request: GenerationRequest) -> dict[str, Any]:
+    asked = {field: _asked(option, sampling, request) for option, field in _FIELDS[kind].items()}
+    fields = {field: value for field, value in asked.items() if value not in (None, {})}
+    if fields.get("top_k") == 0 and _FIELDS[kind] is _TORCH_FIELDS:
+        fields["top_k"] = _ALL_CANDIDATES
+    if "logit_bias" in fields and kind == "llama.cpp":  # its older builds ignore a map
+        fields["logit_bias"] = list(map(list, fields["logit_bias"].items()))
+    return fields
+
+
+def _end_fields(
+    profile: ServerProfile, request: GenerationRequest, end_ids: Sequence[int], end_texts: Sequence[str]
+) -> dict[str, Any]:
+    # Servers that tell ids are asked to stop at ids, and text is cut here; of others, text is all there is.
+    stop = list(request.options.stop) if profile.tells_ids else [*request.options.stop, *end_texts]
+    if profile.tells_ids and request.options.min_tokens:
+        stop = []  # not every server lets those pass that come too soon
+    fields: dict[str, Any] = {"stop": stop} if stop else {}
+    if profile.tells_ids:
+        fields |= {
+            "stop_token_ids": [*end_ids, *request.stop_ids],
+            "return_token_ids": True,
+            "skip_special_tokens": False,
+        }
+    return fields
+
+
 def _check(profile: ServerProfile, request: GenerationRequest) -> None:
     where = f"this server ({profile.kind})"
     if request.constraint is not None and profile.grammar is None:
@@ -178,9 +204,21 @@ def _check(profile: ServerProfile, request: GenerationRequest) -> None:
     if request.stop_ids and not profile.tells_ids:
         raise InvalidRequestError(f"{where} stops at no token ids; use stop strings")
     for option, neutral in _NEUTRAL.items():
-        asked = getattr(request.options.sampling, option)
+        asked = _asked(option, request.options.sampling, request)
         if asked not in (None, neutral) and option not in _FIELDS[profile.kind]:
-            raise InvalidRequestError(f"{where} has no {option}; leave it out, got {asked!r}")
+            kind = " of what was generated alone" if option in _OPENAI_PENALTIES else ""
+            raise InvalidRequestError(f"{where} has no {option}{kind}; leave it out, got {asked!r}")
+    if request.options.min_tokens and request.constraint is not None:
+        raise InvalidRequestError(
+            f"{where} keeps min_tokens without a grammar only, which may have to end sooner; "
+            "set constrained=False or leave min_tokens out"
+        )
+    if request.options.min_tokens and request.options.stop and not profile.tells_ids:
+        raise InvalidRequestError(f"{where} tells no token ids, so min_tokens cannot be kept beside stop strings")
+
+
+def _asked(option: str, sampling: SamplingParams, request: GenerationRequest) -> Any:
+    return request.options.min_tokens if option == "min_tokens" else getattr(sampling, option)
 
 
 def read_chunk(event: Mapping[str, Any], decode: Callable[[list[int]], str], alternatives: int | None) -> Chunk:

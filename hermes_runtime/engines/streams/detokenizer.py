@@ -47,29 +47,37 @@ class StopScanner:
     """Cuts a stream of text at the first stop string, in time linear in the text and in the number of stop strings.
 
     Args:
-        options: The generation's; its stop strings are looked for.
+        options: The generation's; its stop strings are looked for, but none that ends within `min_tokens` tokens.
     """
 
     def __init__(self, options: GenerationOptions) -> None:
         self._stop = options.stop
         self._longest = max(map(len, self._stop), default=0)
         self._held = ""
+        self._past = 0  # characters of what is held
+        self._passing = options.min_tokens or 0  # tokens whose text stops nothing
         self.is_stopped = False
 
     def feed(self, text: str) -> str:
-        """Take text, return what can be shown; nothing more once stopped."""
+        """Take the text of one token, return what can be shown; nothing more once stopped."""
         if self.is_stopped:
             return ""
         if not self._stop:
             return text
         self._held += text
-        hits = [at for at in (self._held.find(stop) for stop in self._stop) if at >= 0]
+        if self._passing:
+            self._passing -= 1
+            self._past = len(self._held)
+        # One that ends in what is past stops nothing; one that only begins there does.
+        found = (self._held.find(stop, max(0, self._past + 1 - len(stop))) for stop in self._stop)
+        hits = [at for at in found if at >= 0]
         if hits:
             self.is_stopped = True
             shown, self._held = self._held[: min(hits)], ""
             return shown
         keep = self._length_of_possible_start()
         shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        self._past = max(0, self._past - len(shown))
         return shown
 
     def flush(self) -> str:

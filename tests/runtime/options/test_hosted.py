@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.errors import EngineError, GenerationTimeoutError, InvalidRequestError, ToolChoiceError
 from hermes_runtime.messages import ToolChoice, ToolSpec
+from hermes_runtime.options.generation import OPTION_NAMES
 from hermes_runtime.options.hosted import HOSTED_OPTIONS, Place, names_server, own_options
 from hermes_runtime.turn import RawTurn, TurnRequest
 from tests.support.hosted_rows import (
@@ -72,7 +73,7 @@ def test_every_refusal_says_what_to_do():
 
 
 def test_no_name_of_a_hosted_class_is_unknown():
-    of_both_adapters = {"model", "top_p", "logprobs", "top_logprobs", "max_retries"}
+    of_both_adapters = {"model", *OPTION_NAMES, "max_retries"}
     assert {*CONSTRUCTOR_NAMES, *CALL_NAMES} <= {*HOSTED_OPTIONS, *OF_CALLS, *OF_CONSTRUCTOR, *of_both_adapters}
 
 
@@ -128,8 +129,8 @@ def test_an_unknown_name_is_refused_whatever_its_value(value):
 
 
 def test_all_that_is_wrong_is_said_at_once():
-    with pytest.raises(InvalidRequestError, match=r"(?s)n=2 .*frequency_penalty=0.5 .*unknown option 'xyz'"):
-        read(n=2, user="me", frequency_penalty=0.5, xyz=1)
+    with pytest.raises(InvalidRequestError, match=r"(?s)n=2 .*typical_p=0.5 .*unknown option 'xyz'"):
+        read(n=2, user="me", typical_p=0.5, xyz=1)
 
 
 def test_an_option_of_the_other_place_is_told_where_to_go():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -47,6 +47,64 @@ class ConstraintMask(LogitsProcessor):
     ) -> torch.FloatTensor:
         self._constraint.mask(scores[0])
         return scores
+
+
+class LogitBias(LogitsProcessor):
+    """Adds to the scores of some tokens."""
+
+    def __init__(self, biases: Mapping[int, float]) -> None:
+        self._ids = torch.tensor(list(biases), dtype=torch.long)
+        self._biases = torch.tensor(list(biases.values()))
+
+    def __call__(  # noqa: D102 - the base class says it
+        self, input_ids: torch.LongTensor, scores: torch.FloatTensor
+    ) -> torch.FloatTensor:
+        scores[0, self._ids.to(scores.device)] += self._biases.to(scores.device, scores.dtype)
+        return scores
+
+
+class GeneratedPenalties(LogitsProcessor):
+    """Makes rarer what was generated: by `frequency` for each time, by `presence` once.
+
+    Args:
+        frequency: Taken off a score for each time that its token was generated.
+        presence: Taken off the score of every token that was.
+        prompt_length: How many of the ids it will see are the prompt, which does not count.
+    """
+
+    def __init__(self, frequency: float, presence: float, *, prompt_length: int) -> None:
+        self._frequency, self._presence = frequency, presence
+        self._prompt_length = prompt_length
+
+    def __call__(  # noqa: D102 - the base class says it
+        self, input_ids: torch.LongTensor, scores: torch.FloatTensor
+    ) -> torch.FloatTensor:
+        tokens, counts = torch.unique(input_ids[0, self._prompt_length :], return_counts=True)
+        scores[0, tokens] -= self._frequency * counts.to(scores.dtype) + self._presence
+        return scores
+
+
+class LeastLength(LogitsProcessor):
+    """Masks what would end a completion before it has so many tokens, where a grammar leaves anything else.
+
+    Args:
+        min_tokens: So many.
+        end_ids: Ids that end it.
+        prompt_length: How many of the ids it will see are the prompt.
+    """
+
+    def __init__(self, min_tokens: int, end_ids: Sequence[int], *, prompt_length: int) -> None:
+        self._end_ids = torch.tensor(end_ids, dtype=torch.long)
+        self._until = prompt_length + min_tokens
+
+    def __call__(  # noqa: D102 - the base class says it
+        self, input_ids: torch.LongTensor, scores: torch.FloatTensor
+    ) -> torch.FloatTensor:
+        if input_ids.shape[1] >= self._until:
+            return scores
+        longer = cast("torch.FloatTensor", scores.clone())
+        longer[0, self._end_ids.to(scores.device)] = float("-inf")
+        return longer if bool((longer > float("-inf")).any()) else scores
 
 
 class LogprobRecorder(LogitsProcessor):
@@ -97,7 +155,8 @@ class SeededDraw(LogitsProcessor):
 def takes_best(request: GenerationRequest, defaults: SamplingParams) -> bool:
     """Whether the best-scored token that may come next is always the one to take, and nothing else of it is asked."""
     params = request.options.sampling.with_defaults(defaults)
-    return not params.temperature and params.repetition_penalty in (None, 1.0) and request.options.logprobs is None
+    is_as_scored = not _score_changes(params, 0) and not request.options.min_tokens
+    return not params.temperature and is_as_scored and request.options.logprobs is None
 
 
 def sampling_processors(
@@ -120,10 +179,11 @@ def sampling_processors(
     chain = LogitsProcessorList([VocabularyMask(vocabulary_size)])
     if recorder is not None:
         chain.append(recorder)
-    if params.repetition_penalty not in (None, 1.0):
-        chain.append(RepetitionPenaltyLogitsProcessor(float(params.repetition_penalty)))
+    chain += _score_changes(params, len(request.prompt_ids))
     if constraint is not None:
         chain.append(constraint)
+    if least := request.options.min_tokens:
+        chain.append(LeastLength(least, request.stop_ids, prompt_length=len(request.prompt_ids)))
     if not params.temperature:
         return chain
     chain.append(TemperatureLogitsWarper(float(params.temperature)))
@@ -135,3 +195,16 @@ def sampling_processors(
         chain.append(MinPLogitsWarper(float(params.min_p)))
     chain.append(SeededDraw(request.options.seed))
     return chain
+
+
+def _score_changes(params: SamplingParams, prompt_length: int) -> list[LogitsProcessor]:
+    """Return what changes scores token by token, in vLLM's order."""
+    changes: list[LogitsProcessor] = []
+    if params.logit_bias:
+        changes.append(LogitBias(params.logit_bias))
+    if params.repetition_penalty not in (None, 1.0):
+        changes.append(RepetitionPenaltyLogitsProcessor(float(params.repetition_penalty)))
+    if params.frequency_penalty or params.presence_penalty:
+        frequency, presence = params.frequency_penalty or 0.0, params.presence_penalty or 0.0
+        changes.append(GeneratedPenalties(frequency, presence, prompt_length=prompt_length))
+    return changes

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hermes_runtime.engines.local.batch.limits import EngineLimits, affordable_tokens
 from hermes_runtime.engines.local.engine import LocalEngine
 from hermes_runtime.engines.local.generate import GenerateEngine
-from hermes_runtime.errors import DeviceMemoryError, EngineError, GenerationTimeoutError
-from tests.support.local_requests import CALLS, PROMPT, REQUESTS, WARM, ids_of, request
+from hermes_runtime.errors import DeviceMemoryError, EngineError, GenerationTimeoutError, InvalidRequestError
+from hermes_runtime.options.generation import SamplingParams
+from tests.support.local_requests import CALLS, GREEDY, PROMPT, REQUESTS, RESHAPED, WARM, WARM_RESHAPED, ids_of, request
 from tests.support.mistral import IM_END
 from tests.support.small_model import small_checkpoint
 
@@ -97,6 +98,64 @@ def test_drafts_leave_the_distribution_alone(mistral_tokenizer):
     finally:
         drafting.close()
         plain.close()
+
+
+@pytest.mark.parametrize("constraint", [None, CALLS])
+@pytest.mark.parametrize("sampling", [RESHAPED, WARM_RESHAPED])
+def test_what_changes_scores_by_what_was_generated_bears_drafts(mistral_tokenizer, oracle, sampling, constraint):
+    """Penalties, biases and a least length: the oracle's tokens, with drafts that are verified many at a time."""
+    drafting = LocalEngine(small_checkpoint(mistral_tokenizer))
+    plain = LocalEngine(small_checkpoint(mistral_tokenizer), limits=EngineLimits(draft=0))
+    asked = {"sampling": sampling, "constraint": constraint, "max_tokens": 60, "min_tokens": 20, "seed": 5}
+    # What repeats itself is drafted by copying.
+    prompt = (1, *(600, 601, 602, 603) * 6)
+    try:
+        expected = ids_of(run(oracle, prompt, **asked))
+        assert ids_of(run(drafting, prompt, **asked)) == ids_of(run(plain, prompt, **asked)) == expected
+        assert sampling is not RESHAPED or expected != ids_of(run(oracle, prompt, **{**asked, "sampling": GREEDY}))
+    finally:
+        drafting.close()
+        plain.close()
+
+
+@pytest.mark.parametrize("which", ["engine", "oracle"])
+def test_no_end_and_no_stop_string_comes_before_the_least_length(which, request, mistral_tokenizer):
+    engine = request.getfixturevalue(which)
+    ends = SamplingParams(temperature=0.0, logit_bias={engine._end_ids[0]: 100})
+    assert len(ids_of(run(engine, sampling=ends))) == 1
+    longer = run(engine, sampling=ends, min_tokens=4)
+    assert len(ids_of(longer)) == 5
+    assert longer[-1].finish_reason == "stop"
+    text = "".join(delta.text for delta in run(engine, max_tokens=12))
+    assert text
+    whole = run(engine, max_tokens=12, stop=tuple(set(text)), min_tokens=12)
+    assert "".join(delta.text for delta in whole) == text
+    assert whole[-1].finish_reason == "length"
+    cut = run(engine, max_tokens=12, stop=tuple(set(text)), min_tokens=6)
+    assert text.startswith("".join(delta.text for delta in cut))
+    assert len(ids_of(cut)) == 7
+
+
+@pytest.mark.parametrize("which", ["engine", "oracle"])
+def test_a_grammar_that_can_only_end_ends(which, request):
+    engine = request.getfixturevalue(which)
+    deltas = run(engine, constraint='start: "yes" | "no"\n', min_tokens=10)
+    assert "".join(delta.text for delta in deltas) in ("yes", "no")
+    assert deltas[-1].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("which", ["engine", "oracle"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"sampling": SamplingParams(logit_bias={10**6: 1})}, "logit_bias has 1000000, and token ids are below"),
+        ({"max_tokens": None, "min_tokens": 10**6}, "min_tokens=1000000 is more than the .* tokens"),
+    ],
+)
+def test_what_this_model_cannot_keep_is_refused_at_once(which, options, said, request):
+    engine = request.getfixturevalue(which)
+    with pytest.raises(InvalidRequestError, match=said):
+        run(engine, **options)
 
 
 def test_next_turn_computes_only_what_is_new(mistral_tokenizer, oracle):

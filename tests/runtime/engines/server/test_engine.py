@@ -225,6 +225,53 @@ def test_options_reach_the_server_under_its_names(as_vllm, as_text):
     assert as_vllm[1].bodies[-1]["repetition_penalty"] == as_text[1].bodies[-1]["repeat_penalty"] == 1.1
 
 
+RESHAPED = SamplingParams(
+    temperature=0.0, frequency_penalty=0.7, presence_penalty=-0.3, logit_bias={5: 1.5, 40: -2.0, 13: 3.0}
+)
+
+
+def test_penalties_biases_and_a_least_length_say_the_same_over_a_wire(local, as_vllm):
+    engine, server = as_vllm
+    asked = changed(ASK, sampling=RESHAPED, min_tokens=30, max_tokens=60, constrained=False, stop=("e",), tools=())
+    (events, there), (same_events, here) = finish(engine, asked), finish(local, asked)
+    assert (events, there.token_ids) == (same_events, here.token_ids)
+    assert len(there.token_ids) > 30
+    body = server.bodies[-1]
+    assert (body["frequency_penalty"], body["presence_penalty"], body["min_tokens"]) == (0.7, -0.3, 30)
+    assert body["logit_bias"] == {"5": 1.5, "40": -2.0, "13": 3.0}
+    assert "stop" not in body  # found here: not every server lets those pass that come too soon
+
+
+def test_what_is_not_asked_for_is_not_sent(as_vllm):
+    engine, server = as_vllm
+    list(engine.submit(generation_request((1, 5), max_tokens=1)))
+    assert not {"frequency_penalty", "presence_penalty", "logit_bias", "min_tokens"} & server.bodies[-1].keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"min_tokens": 2}, r"this server \(LM Studio\) has no min_tokens; leave it out, got 2"),
+        ({"sampling": SamplingParams(frequency_penalty=0.5)}, "no frequency_penalty of what was generated alone"),
+        ({"sampling": SamplingParams(presence_penalty=0.5)}, "no presence_penalty of what was generated alone"),
+        ({"sampling": SamplingParams(logit_bias={5: 1})}, "no logit_bias"),
+    ],
+)
+def test_what_else_a_server_cannot_honor_is_refused(as_text, options, said):
+    engine, server = as_text
+    asked = len(server.bodies)
+    with pytest.raises(InvalidRequestError, match=said):
+        engine.submit(generation_request((1, 2), **options))
+    neutral = SamplingParams(frequency_penalty=0, presence_penalty=0.0, logit_bias={})
+    list(engine.submit(generation_request((1, 2), sampling=neutral, min_tokens=0, max_tokens=1)))
+    assert len(server.bodies) == asked + 1
+
+
+def test_a_least_length_and_a_grammar_are_not_asked_of_a_server_together(as_vllm):
+    with pytest.raises(InvalidRequestError, match=r"vLLM\) keeps min_tokens without a grammar only.*constrained=False"):
+        as_vllm[0].submit(generation_request((1, 2), constraint="start: /a/\n", min_tokens=2))
+
+
 def test_one_engine_for_one_address(as_vllm):
     _, server = as_vllm
     one = load_engine("tiny-hermes", base_url=server.url)

@@ -432,6 +432,42 @@ def test_llama_cpp_penalizes_whatever_came_before(open_engine, answer_well):
     assert server.bodies[0]["repeat_last_n"] == len(request.prompt_ids) + 50
 
 
+@pytest.mark.parametrize(
+    ("owner", "biases", "least"),
+    [
+        ("vllm", {"5": 1.5}, 3),
+        ("sglang", {"5": 1.5}, 3),
+        ("llamacpp", [[5, 1.5]], None),
+        ("me", {"5": 1.5}, None),
+        ("nobody", {"5": 1.5}, None),
+    ],
+)
+def test_each_server_is_told_biases_and_a_least_length_in_its_own_form(open_engine, answer_well, owner, biases, least):
+    engine, server = open_engine(answer_well, owner=owner)
+    text_of(engine.submit(ask(sampling=SamplingParams(logit_bias={5: 1.5}), min_tokens=least)))
+    assert server.bodies[0]["logit_bias"] == biases
+    assert server.bodies[0].get("min_tokens") == least
+    if least is None:
+        with pytest.raises(InvalidRequestError, match=r"\) has no min_tokens; leave it out, got 3"):
+            engine.submit(ask(min_tokens=3))
+
+
+@pytest.mark.parametrize("owner", ["llamacpp", "me"])
+@pytest.mark.parametrize("penalty", ["frequency_penalty", "presence_penalty"])
+def test_penalties_that_count_the_prompt_too_are_others(open_engine, answer_well, owner, penalty):
+    engine, server = open_engine(answer_well, owner=owner)
+    with pytest.raises(InvalidRequestError, match=f"has no {penalty} of what was generated alone"):
+        engine.submit(ask(sampling=SamplingParams(**{penalty: 0.5})))
+    assert not server.bodies
+
+
+def test_stop_strings_beside_a_least_length_need_ids(open_engine, answer_well):
+    engine, server = open_engine(answer_well, owner="sglang", tells_ids=False)
+    with pytest.raises(InvalidRequestError, match="tells no token ids, so min_tokens cannot be kept"):
+        engine.submit(ask(min_tokens=3, stop=("x",)))
+    assert not server.bodies
+
+
 def test_a_forked_child_loses_its_streams_and_may_open_an_engine_of_its_own(open_engine, answer_well):
     engine, server = open_engine(lambda reply: reply.wait_released(), answer_well)
     generation = engine.submit(ask())

@@ -61,6 +61,23 @@ def test_any_chunking_cuts_at_the_first_stop_string(text, stops, cuts):
     assert not any(stop in shown for stop in stops)
 
 
+@given(pieces=st.lists(st.text("ab<|", max_size=3), max_size=12), stops=STOPS, least=st.integers(0, 8))
+def test_a_stop_string_that_ends_too_soon_stops_nothing(pieces, stops, least):
+    """Beside a search of the whole text for the first one that ends past the first tokens."""
+    scanner = StopScanner(GenerationOptions(stop=tuple(stops), min_tokens=least))
+    shown = "".join(scanner.feed(piece) for piece in pieces) + scanner.flush()
+    text, past = "".join(pieces), len("".join(pieces[:least]))
+    for end in range(len(text) + 1):  # the text as it grows
+        starts = [at for stop in stops if (at := text[:end].rfind(stop)) + len(stop) == end > past and at >= 0]
+        if starts:
+            assert scanner.is_stopped
+            assert text.startswith(shown)
+            assert any(text[len(shown) :].startswith(stop) for stop in stops)
+            assert len(shown) <= min(starts)
+            return
+    assert (shown, scanner.is_stopped) == (text, False)
+
+
 def test_text_that_cannot_begin_a_stop_string_is_shown_at_once():
     scanner = StopScanner(GenerationOptions(stop=("<|end|>",)))
     assert [scanner.feed("hello "), scanner.feed("<|"), scanner.feed("em")] == ["hello ", "", "<|em"]

@@ -99,6 +99,7 @@ def test_a_request_reaches_vllm_as_ids_grammar_and_options(opened):
     assert params.structured_outputs.grammar == "%llguidance {}\nstart: /a/\n"
     assert (params.seed, params.logprobs, params.max_tokens) == (4, 2, 61)
     assert params.stop_token_ids == [END, 8]
+    assert (params.frequency_penalty, params.presence_penalty, params.logit_bias, params.min_tokens) == (0, 0, None, 0)
     assert (params.detokenize, params.output_kind) == (False, "delta")
 
 
@@ -187,4 +188,36 @@ def test_a_prompt_without_room_is_refused(opened):
     engine, llm = opened(END, context_window=3)
     with pytest.raises(ContextWindowExceededError):
         engine.submit(ask())
+    assert not llm.asked
+
+
+def test_penalties_biases_and_a_least_length_reach_vllm(opened):
+    engine, llm = opened(7, 8, END)
+    sampling = SamplingParams(frequency_penalty=0.5, presence_penalty=-0.5, logit_bias={"5": 2})
+    list(engine.submit(ask(sampling=sampling, min_tokens=2)))
+    _, params = llm.asked[0]
+    assert (params.frequency_penalty, params.presence_penalty, params.min_tokens) == (0.5, -0.5, 2)
+    assert params.logit_bias == {5: 2}
+
+
+def test_a_stop_string_that_comes_too_soon_is_text_of_vllm_too(opened):
+    engine, _ = opened(7, 7, 7, 7, END)
+    text = engine.tokenizer.decode([7])
+    deltas = list(engine.submit(ask(stop=(text,), min_tokens=2)))
+    assert "".join(delta.text for delta in deltas) == text * 2
+    assert deltas[-1].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"constraint": "start: /a/\n", "min_tokens": 2}, "engine 'vllm' keeps min_tokens without a grammar only"),
+        ({"sampling": SamplingParams(logit_bias={10**6: 1})}, "logit_bias has 1000000"),
+        ({"min_tokens": 62}, "min_tokens=62 is more than the 61 tokens"),
+    ],
+)
+def test_what_vllm_cannot_keep_never_reaches_it(opened, options, said):
+    engine, llm = opened(END)
+    with pytest.raises(InvalidRequestError, match=said):
+        engine.submit(ask(**options))
     assert not llm.asked
