@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from hermes_runtime.errors import ContextWindowExceededError, InvalidRequestError
-from hermes_runtime.options.generation import GenerationOptions
+from hermes_runtime.options.generation import GenerationOptions, takes_flat_options
 
 FinishReason = Literal["stop", "length", "cancelled"]
 GrammarLanguage = Literal["lark", "gbnf"]
 
 
+@takes_flat_options
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One completion to generate.

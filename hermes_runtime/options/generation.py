@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import wraps
 from math import isfinite
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.options.values import stop_strings
 
+C = TypeVar("C", bound=type[Any])
 _MOST_LOGPROBS = 20
 _MOST_BIAS = 100.0
 
@@ -125,6 +128,35 @@ OPTION_NAMES = (
     "top_logprobs",
 )
 """The options of a generation as models and calls have them; `logprobs` is a switch there, beside `top_logprobs`."""
+
+
+def takes_flat_options(request: C) -> C:
+    """Let a class of requests take, and tell, the options in one row beside its other arguments, as they once stood.
+
+    Deprecated: each use warns. They stand in the request's `options`.
+    """
+    make = request.__init__
+    names = frozenset(option.name for option in fields(GenerationOptions))
+
+    def warn(what: str) -> None:
+        message = f"{what} stands in options, a GenerationOptions, and will not be known beside it"
+        warnings.warn(message, DeprecationWarning, stacklevel=3)
+
+    @wraps(make)
+    def init(self: Any, *args: Any, **given: Any) -> None:
+        if flat := {name: given.pop(name) for name in sorted(names & given.keys())}:
+            warn(", ".join(flat))
+            given["options"] = replace(given.get("options") or GenerationOptions(), **flat)
+        make(self, *args, **given)
+
+    def read(self: Any, name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        warn(name)
+        return getattr(self.options, name)
+
+    request.__init__, request.__getattr__ = init, read
+    return request
 
 
 def merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from hermes_runtime.messages import (
     ToolChoiceLike,
     ToolLike,
 )
-from hermes_runtime.options.generation import OPTION_NAMES, GenerationOptions
+from hermes_runtime.options.generation import OPTION_NAMES, GenerationOptions, takes_flat_options
 from hermes_runtime.schema.edits import without_null_keywords
 
 
+@takes_flat_options
 @dataclass(frozen=True, slots=True)
 class TurnRequest:
     """Everything one assistant turn depends on.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import copy
+import pickle
+from dataclasses import fields, replace
 
 import pytest
 
+from hermes_runtime.engines.base import GenerationRequest
 from hermes_runtime.errors import InvalidRequestError
 from hermes_runtime.options.fields import GenerationFields
 from hermes_runtime.options.generation import OPTION_NAMES, GenerationOptions, SamplingParams, merged
+from hermes_runtime.turn import TurnRequest
 from langchain_hermes import ChatHermes
 from llama_index_hermes import HermesLLM
 
@@ -71,3 +75,19 @@ def test_biases_are_kept_by_number_and_apart_from_what_was_given():
     given["9"] = 1
     assert sampling.logit_bias == {7: -100, 8: 0.5}
     assert SamplingParams().with_defaults(SamplingParams(0.8, 1.0, 0, 0.0, 1.0)).logit_bias is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument"), [(TurnRequest, [{"role": "user", "content": "Hi"}]), (GenerationRequest, (1, 2))]
+)
+def test_options_beside_the_others_are_known_for_a_while(kind, argument):
+    with pytest.warns(DeprecationWarning, match=r"max_tokens, sampling stands in options"):
+        request = kind(argument, max_tokens=5, sampling=SamplingParams(0.5))
+    assert request == kind(argument, options=GenerationOptions(SamplingParams(0.5), max_tokens=5))
+    with pytest.warns(DeprecationWarning, match="seed"):
+        assert replace(request, seed=3).options == GenerationOptions(SamplingParams(0.5), max_tokens=5, seed=3)
+    with pytest.warns(DeprecationWarning, match="max_tokens"):
+        assert request.max_tokens == 5
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = request.nothing
+    assert pickle.loads(pickle.dumps(request)) == copy.deepcopy(request) == request
