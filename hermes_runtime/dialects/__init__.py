@@ -6,12 +6,12 @@ from hermes_runtime.dialects.base import CallShape, Dialect
 from hermes_runtime.dialects.hermes2pro import HERMES_2_PRO
 from hermes_runtime.errors import InvalidRequestError
 
-__all__ = ["DIALECTS", "FAMILIES", "CallShape", "Dialect", "resolve_dialect"]
+__all__ = ["DIALECTS", "CallShape", "Dialect", "resolve_dialect"]
 
-FAMILIES: tuple[tuple[Dialect, ...], ...] = (HERMES_2_PRO,)
+_FAMILIES: tuple[tuple[Dialect, ...], ...] = (HERMES_2_PRO,)
 """What each family's file offers."""
 
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for family in FAMILIES for dialect in family}
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for family in _FAMILIES for dialect in family}
 """All of them by name."""
 
 

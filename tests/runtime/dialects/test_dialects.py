@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from hermes_runtime.dialects import DIALECTS, FAMILIES, CallShape, Dialect
+from hermes_runtime.dialects import _FAMILIES, DIALECTS, CallShape, Dialect
 from hermes_runtime.engines.local.decoding.constraint import ConstraintCompiler
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import Assistant, System, ToolCall, ToolResult, ToolSpec, User
@@ -76,7 +76,7 @@ def test_the_model_is_told_of_the_tags_that_it_is_to_write(dialect):
 
 
 def test_no_two_dialects_share_a_name():
-    assert [*DIALECTS.values()] == [dialect for family in FAMILIES for dialect in family]
+    assert [*DIALECTS.values()] == [dialect for family in _FAMILIES for dialect in family]
 
 
 def test_the_page_on_langchain_lists_them():
