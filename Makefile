@@ -32,8 +32,9 @@ install: $(VENV)/.installed-dev ## Make .venv with all that tests need
 demo: $(VENV)/.installed-demo ## Run a LangChain and a LlamaIndex agent on the embedded model
 	@$(BIN)/hermes-adapters demo
 
+# Files are shared out among processes, one for each core but no more than four: each of them loads torch and models.
 test: $(VENV)/.installed-dev ## Run the test suite, or what ARGS names of it, as in ARGS='tests/langchain -x'
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style, types and the walls between packages
 	@$(BIN)/ruff check .
