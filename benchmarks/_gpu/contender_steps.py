@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchmarks._common import Result
-from benchmarks._gpu.rig import Rig
+from benchmarks._gpu.rig import IDS, Rig
 from benchmarks._gpu.slot import Log
 
 _PROMPT = 128
@@ -63,7 +63,7 @@ def _dense(rig: Rig) -> Any:
 def _measure(rig: Rig, log: Log, name: str, model: Any, **options: Any) -> None:
     tokens = 2 * rig.plan.tokens
     for length in (_PROMPT, max(rig.plan.prompts[:3])):
-        ids = torch.randint(300, 30_000, (1, min(length, rig.plan.shape.context // 2)), device=rig.device)
+        ids = torch.randint(IDS.start, IDS.stop, (1, min(length, rig.plan.shape.context // 2)), device=rig.device)
 
         def run(count: int, ids: torch.Tensor = ids) -> float:
             start = rig.wait()

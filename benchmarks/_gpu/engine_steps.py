@@ -20,7 +20,7 @@ import torch
 from benchmarks import _common
 from benchmarks import _engine_scenarios as scenarios
 from benchmarks._common import Result
-from benchmarks._gpu.rig import Rig
+from benchmarks._gpu.rig import IDS, Rig
 from benchmarks._gpu.slot import Log
 from benchmarks.awq import flops_per_token
 from hermes_runtime.engines.base import Engine, GenerationRequest, TokenDelta
@@ -256,7 +256,7 @@ def _seconds_to_first(engine: Engine, prompt: tuple[int, ...]) -> float:
 
 
 def _prompt(chance: random.Random, length: int) -> tuple[int, ...]:
-    return (1, *chance.choices(range(300, 30_000), k=length - 1))
+    return (1, *chance.choices(IDS, k=length - 1))
 
 
 def _bounds(streams: int) -> EngineLimits:

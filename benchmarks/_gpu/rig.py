@@ -20,6 +20,8 @@ from benchmarks.awq import bytes_per_token
 from hermes_runtime.weights.kernels.linear import CUDA_DENSE_ROWS
 from hermes_runtime.weights.loader import LoadedCheckpoint, load_checkpoint
 
+IDS = range(300, 2000)
+"""Token ids that prompts are made of: of text, in every vocabulary."""
 _SHARD_LAYERS = 8
 
 
@@ -71,7 +73,7 @@ FULL = Plan(
     product_size=8192,
 )
 SMALL = Plan(
-    shape=Shape(hidden=256, ffn=512, heads=8, kv_heads=4, vocab=32032, context=8192),
+    shape=Shape(hidden=256, ffn=512, heads=8, kv_heads=4, vocab=2176, context=8192),
     rows=(1, 5, 17, 200),
     timed_rows=(1, 8),
     layers=2,
@@ -115,7 +117,7 @@ class Rig:
         folder = self.folder / "awq"
         if not (folder / "config.json").is_file():
             write_repeated_checkpoint(folder, self.plan.shape)
-            for file in () if self.tokenizer is None else self.tokenizer.glob("*.json"):
+            for file in () if self.tokenizer is None else self.tokenizer.glob("*token*.json"):
                 (folder / file.name).write_bytes(file.read_bytes())
         return folder
 

@@ -16,6 +16,7 @@ import torch
 from benchmarks import gpu_check
 from benchmarks._gpu.rig import SMALL, Rig
 from benchmarks._gpu.slot import Log, Slot, work
+from hermes_runtime.checkpoint.hub import TINY_FOLDER
 from tests.support.places import ROOT
 
 # What needs a GPU says so; these take long and show nothing here.
@@ -86,12 +87,10 @@ def test_when_time_is_up_what_is_left_is_named(slot):
 
 
 @pytest.fixture(scope="module")
-def lines(tmp_path_factory, mistral_tokenizer):
+def lines(tmp_path_factory):
     """What all steps write on the CPU at toy size."""
     to = io.StringIO()
-    tokenizer = tmp_path_factory.mktemp("tokenizer")
-    mistral_tokenizer.save_pretrained(tokenizer)
-    rig = Rig(torch.device("cpu"), SMALL, tmp_path_factory.mktemp("gpu"), tokenizer)
+    rig = Rig(torch.device("cpu"), SMALL, tmp_path_factory.mktemp("gpu"), TINY_FOLDER)
     known = gpu_check.steps()
     chosen = [step for name, step in known.items() if name not in _NOT_HERE]
     assert work(chosen, rig, Log(to), is_fatal=lambda _: True) == 0

@@ -38,6 +38,7 @@ import json
 
 from hermes_runtime.engines.server.engine import ServerEngine
 from hermes_runtime.messages import ToolSpec, User
+from hermes_runtime.options.generation import GenerationOptions
 from hermes_runtime.turn import Turn, TurnRequest
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -45,7 +46,7 @@ engine = ServerEngine("tiny-hermes", base_url=sys.argv[1])
 asked = TurnRequest(
     [User("What is the weather in Bergen?")],
     tools=[ToolSpec("get_weather", "Get the weather in a city.", CITY)],
-    max_tokens=80,
+    options=GenerationOptions(max_tokens=80),
 )
 turn = Turn(engine, asked)
 events = [type(event).__name__ for event in turn]
