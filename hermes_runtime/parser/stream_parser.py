@@ -36,18 +36,6 @@ from hermes_runtime.parser.text_window import TextWindow
 from hermes_runtime.parser.unwrapped_call import UnwrappedCall
 from hermes_runtime.problems import Problem
 
-__all__ = [
-    "Completion",
-    "Event",
-    "InvalidToolCallEvent",
-    "ReasoningDelta",
-    "StreamParser",
-    "TextDelta",
-    "ToolCallDelta",
-    "ToolCallEvent",
-    "parse_completion",
-]
-
 # A loop of calls, not an answer; reading on would cost the caller more than the model.
 _MAX_CALLS_IN_ANSWER = 1000
 

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from hermes_runtime.engines.base import Generation, TokenDelta, TokenLogprob, Usage
 from hermes_runtime.messages import Assistant, InvalidToolCall, Message, ToolCall, ToolResult, User
-from hermes_runtime.parser.stream_parser import (
+from hermes_runtime.parser.events import (
     Event,
     InvalidToolCallEvent,
     ReasoningDelta,

@@ -14,7 +14,7 @@ from hermes_runtime.errors import (
 )
 from hermes_runtime.literals.escapes import well_formed
 from hermes_runtime.off_loop import off_loop
-from hermes_runtime.parser.stream_parser import Event
+from hermes_runtime.parser.events import Event
 from hermes_runtime.turn.attempt import Attempt
 from hermes_runtime.turn.request import TurnRequest
 from hermes_runtime.turn.result import TurnResult
