@@ -76,8 +76,7 @@ class Sequence:
             self._recorder,
             vocabulary_size,
         )
-        self._seen = torch.empty((1, limit), dtype=torch.long)
-        self._seen[0, : len(self.ids)] = torch.tensor(self.ids)
+        self._seen: torch.Tensor | None = None  # the ids as the processors read them, once they do
 
     @property
     def slot(self) -> Slot:
@@ -180,6 +179,9 @@ class Sequence:
         return Usage(prompt, len(self.ids) - prompt, self.reused)
 
     def _sample(self, row: torch.Tensor) -> int:
+        if self._seen is None:
+            self._seen = torch.empty((1, self._limit), dtype=torch.long)
+            self._seen[0, : len(self.ids)] = torch.tensor(self.ids)
         seen = cast("torch.LongTensor", self._seen[:, : len(self.ids)].to(row.device))
         scores = self._processors(seen, cast("torch.FloatTensor", row[None]))
         return int(scores.argmax())
@@ -187,7 +189,8 @@ class Sequence:
     def _take(self, token: int) -> None:
         if self._constraint is not None:
             self._constraint.accept([token])
-        self._seen[0, len(self.ids)] = token
+        if self._seen is not None:
+            self._seen[0, len(self.ids)] = token
         self.ids.append(token)
         ended = token in self._stop_ids
         text = "" if ended else self._scanner.feed(self._detokenizer.feed(token))
