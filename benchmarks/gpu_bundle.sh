@@ -14,7 +14,7 @@ download() {
         "${platforms[@]}" -c constraints/ci.txt -d .gpu/wheels "$@"
 }
 # Ours, alone: what they need is there, or is named below.
-download --no-deps llguidance jsonschema jsonschema-specifications referencing rpds-py typer rich markdown-it-py mdurl pygments shellingham
+download --no-deps llguidance jsonschema jsonschema-specifications referencing rpds-py typer rich markdown-it-py mdurl pygments shellingham annotated-doc
 # The frameworks, with all that they need: the demo runs an agent of each.
 download langchain langchain-core llama-index-core llama-index-workflows pydantic
 # What is there already in a version that goes with its torch: a second one would hide it.
