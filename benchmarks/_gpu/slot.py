@@ -153,6 +153,8 @@ class Slot:
             except queue.Empty:
                 process.kill()
                 process.wait()
+                for reader in readers:
+                    reader.join(_GRACE)  # unless a child of it lives on and holds its streams
                 late = running or waiting[0]
                 self._take({"late": late, "seconds": round(time.monotonic() - begun, 1), **_tail(said)})
                 return waiting[waiting.index(late) + 1 :]
@@ -172,6 +174,8 @@ class Slot:
                 running = None
                 begun, until = time.monotonic(), _START
         status = process.wait()
+        for reader in readers:
+            reader.join()  # its last words may be on their way still
         if waiting:
             died = running or waiting[0]
             self._take({"died": died, "status": status, **_tail(said)})

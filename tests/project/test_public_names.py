@@ -58,7 +58,6 @@ PUBLIC = {
         "CallShape",
         "DIALECTS",
         "Dialect",
-        "FAMILIES",
         "resolve_dialect",
     ],
     "hermes_runtime.grammar": [
