@@ -134,53 +134,78 @@ class Slot:
 
     def _run_process(self, waiting: list[str]) -> list[str]:
         """Run one process until it ends or must end; return the steps that are still to be run."""
-        process = subprocess.Popen(
-            [*self._command, *waiting], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        said: list[str] = []
-        arrived: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        readers = [
-            threading.Thread(target=_hand_over, args=(process.stdout, arrived.put), daemon=True),
-            threading.Thread(target=_hand_over, args=(process.stderr, said.append), daemon=True),
-        ]
-        for reader in readers:
-            reader.start()
+        process = _Process([*self._command, *waiting])
         running: str | None = None
         begun, until = time.monotonic(), _START
-        while True:
+        try:
+            while (line := process.line(min(begun + until - time.monotonic(), self._left))) is not None:
+                if "begins" in line:
+                    running, begun, until = line["begins"], time.monotonic(), self._limits[line["begins"]]
+                    continue
+                self._take(line)
+                if "ends" in line:
+                    waiting = waiting[waiting.index(line["ends"]) + 1 :]
+                    running, begun, until = None, time.monotonic(), _START
+        except queue.Empty:
+            process.kill()
+            broken = {"late": running or waiting[0], "seconds": round(time.monotonic() - begun, 1)}
+        else:
+            status = process.wait()
+            if not waiting:
+                return waiting
+            broken = {"died": running or waiting[0], "status": status}
+        self._take({**broken, **process.last_words})
+        return waiting[waiting.index(running or waiting[0]) + 1 :]
+
+
+class _Process:
+    """A process that writes lines of JSON, and says other things."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._said: list[str] = []
+        self._arrived: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._readers = [
+            threading.Thread(target=_hand_over, args=(self._process.stdout, self._arrived.put), daemon=True),
+            threading.Thread(target=_hand_over, args=(self._process.stderr, self._said.append), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def line(self, seconds: float) -> dict[str, Any] | None:
+        """Return the next line; None where the process writes no more.
+
+        Raises:
+            queue.Empty: None came within these seconds.
+        """
+        end = time.monotonic() + seconds
+        while (text := self._arrived.get(timeout=max(0.0, end - time.monotonic()))) is not None:
             try:
-                text = arrived.get(timeout=max(0.0, min(begun + until - time.monotonic(), self._left)))
-            except queue.Empty:
-                process.kill()
-                process.wait()
-                for reader in readers:
-                    reader.join(_GRACE)  # unless a child of it lives on and holds its streams
-                late = running or waiting[0]
-                self._take({"late": late, "seconds": round(time.monotonic() - begun, 1), **_tail(said)})
-                return waiting[waiting.index(late) + 1 :]
-            if text is None:
-                break
-            line = _parsed(text)
-            if line is None:
-                said.append(text)
-                continue
-            if "begins" in line:
-                running, begun = line["begins"], time.monotonic()
-                until = self._limits[running]
-                continue
-            self._take(line)
-            if "ends" in line:
-                waiting = waiting[waiting.index(line["ends"]) + 1 :]
-                running = None
-                begun, until = time.monotonic(), _START
-        status = process.wait()
-        for reader in readers:
-            reader.join()  # its last words may be on their way still
-        if waiting:
-            died = running or waiting[0]
-            self._take({"died": died, "status": status, **_tail(said)})
-            waiting = waiting[waiting.index(died) + 1 :]
-        return waiting
+                line = json.loads(text)
+            except ValueError:
+                line = None
+            if isinstance(line, dict):
+                return line
+            self._said.append(text)
+        return None
+
+    def wait(self) -> int:
+        """Wait until the process has ended and all that it said is here; return its status."""
+        status = self._process.wait()
+        for reader in self._readers:
+            reader.join(_GRACE)  # no longer, lest a child of it live on and hold its streams
+        return status
+
+    def kill(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self.wait()
+
+    @property
+    def last_words(self) -> dict[str, str]:
+        """The end of what it said beside lines, under the name of that in a line."""
+        text = "\n".join(filter(None, self._said))[-_LONGEST_TAIL:]
+        return {"said": text} if text else {}
 
 
 def _hand_over(stream: IO[str] | None, take: Callable[[Any], None]) -> None:
@@ -188,20 +213,6 @@ def _hand_over(stream: IO[str] | None, take: Callable[[Any], None]) -> None:
     for text in stream:
         take(text.rstrip("\n"))
     take(None)
-
-
-def _parsed(text: str) -> dict[str, Any] | None:
-    """Return the line that a log wrote; None for what something else printed."""
-    try:
-        line = json.loads(text)
-    except ValueError:
-        return None
-    return line if isinstance(line, dict) else None
-
-
-def _tail(said: Sequence[str | None]) -> dict[str, str]:
-    text = "\n".join(filter(None, said))[-_LONGEST_TAIL:]
-    return {"said": text} if text else {}
 
 
 def stdout_log() -> Log:
