@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from llguidance import LLTokenizer, TokenizerWrapper
 from llguidance.hf import from_tokenizer
 
 from hermes_runtime.control_tokens import control_tokens, plain_encoder, without_control_tokens, without_prefix
 
+_Made = tuple[LLTokenizer, list[bytes]]
+_MADE: WeakKeyDictionary[Any, dict[tuple[Any, ...], _Made]] = WeakKeyDictionary()
 
-def constraint_tokenizer(tokenizer: Any, vocab_columns: int, end_ids: Sequence[int]) -> tuple[LLTokenizer, list[bytes]]:
-    """Return what grammars are compiled for, and the bytes of every id.
+
+def constraint_tokenizer(tokenizer: Any, vocab_columns: int, end_ids: Sequence[int]) -> _Made:
+    """Return what grammars are compiled for, and the bytes of every id; made once for each tokenizer as it stands.
 
     Args:
         tokenizer: A fast `transformers` tokenizer.
@@ -27,8 +31,11 @@ def constraint_tokenizer(tokenizer: Any, vocab_columns: int, end_ids: Sequence[i
     Raises:
         ValueError: The tokenizer is not a fast one, or its bytes cannot be told.
     """
-    tokens = _Tokens(tokenizer, vocab_columns, end_ids)
-    return LLTokenizer(TokenizerWrapper(tokens), eos_token=list(end_ids)), tokens.tokens
+    made, key = _MADE.setdefault(tokenizer, {}), (len(tokenizer), vocab_columns, *end_ids)
+    if key not in made:
+        tokens = _Tokens(tokenizer, vocab_columns, end_ids)
+        made[key] = LLTokenizer(TokenizerWrapper(tokens), eos_token=list(end_ids)), tokens.tokens
+    return made[key]
 
 
 class _Tokens:

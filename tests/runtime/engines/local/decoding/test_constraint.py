@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import threading
+import weakref
 from collections import Counter
 from math import isfinite
 
@@ -13,12 +15,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hermes_runtime.checkpoint.vocabulary import load_vocabulary
 from hermes_runtime.engines.local.decoding.constraint import (
     ConstraintCompiler,
     ConstraintLogitsProcessor,
     unpack,
     words_per_row,
 )
+from hermes_runtime.engines.local.decoding.constraint_tokens import constraint_tokenizer
 from hermes_runtime.errors import EngineError, InvalidRequestError
 from hermes_runtime.grammar import build_grammar
 from hermes_runtime.messages import ToolSpec
@@ -375,3 +379,18 @@ def test_several_sequences_are_refused(compiler):
     processor = ConstraintLogitsProcessor(compiler.compile(build_grammar(TOOLS).lark), prompt_length=1)
     with pytest.raises(ValueError, match="one sequence"):
         processor(torch.ones(2, 1, dtype=torch.long), torch.zeros(2, COLUMNS))
+
+
+def test_a_tokenizer_is_read_once_as_it_stands_and_is_not_kept_alive():
+    tokenizer = load_vocabulary("tiny-hermes").tokenizer
+    columns, end = len(tokenizer) + 8, tokenizer.eos_token_id
+    first = constraint_tokenizer(tokenizer, columns, (end,))
+    assert constraint_tokenizer(tokenizer, columns, (end,)) is first
+    assert constraint_tokenizer(tokenizer, columns, (end, 0)) is not first
+    assert len(constraint_tokenizer(tokenizer, columns + 1, (end,))[1]) == columns + 1
+    tokenizer.add_tokens(["<new>"])
+    assert constraint_tokenizer(tokenizer, columns, (end,))[1] != first[1]
+    alive = weakref.ref(tokenizer)
+    del tokenizer
+    gc.collect()
+    assert alive() is None
