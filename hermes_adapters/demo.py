@@ -28,7 +28,7 @@ from hermes_adapters.scenarios import (
 from hermes_adapters.transcript import Transcript
 from hermes_runtime.errors import HermesError
 
-# The runtime imports no framework: whatever needs one is found by name, and only when it is asked for.
+# Each imports its framework, which may not be installed: so by name, and only when it is asked for.
 AGENTS = {"langchain": "hermes_adapters.agents.langchain", "llama-index": "hermes_adapters.agents.llama_index"}
 
 

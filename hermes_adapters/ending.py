@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
+
+from hermes_runtime.errors import HermesError, chained
 
 DEBUG = "HERMES_DEBUG"
 FAILED = 1
@@ -46,7 +48,7 @@ def ended_by(error: BaseException) -> int:
     if _is_reader_gone(error):
         _write_nowhere()
         return BROKEN_PIPE
-    if any(isinstance(link, KeyboardInterrupt) for link in _chain(error)):
+    if any(isinstance(link, KeyboardInterrupt) for link in chained(error)):
         _say("Interrupted.")
         return INTERRUPTED
     if isinstance(error, SystemExit):
@@ -57,7 +59,6 @@ def ended_by(error: BaseException) -> int:
     from rich.text import Text  # noqa: PLC0415
 
     from hermes_adapters.transcript import printable  # noqa: PLC0415
-    from hermes_runtime.errors import HermesError  # noqa: PLC0415
 
     message = str(error)
     if not isinstance(error, HermesError):
@@ -69,19 +70,9 @@ def ended_by(error: BaseException) -> int:
     return FAILED
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it was raised from or during: C extensions make others of an interrupted import."""
-    seen: set[int] = set()  # a library may have tied a loop
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        yield link
-        seen.add(id(link))
-        link = link.__cause__ or link.__context__
-
-
 def _is_reader_gone(error: BaseException) -> bool:
     # Rich and typer make a SystemExit of it. Another error may have met a broken pipe elsewhere, such as to a server.
-    links = _chain(error) if isinstance(error, SystemExit) else (error,)
+    links = chained(error) if isinstance(error, SystemExit) else (error,)
     return any(isinstance(link, BrokenPipeError) for link in links)
 
 

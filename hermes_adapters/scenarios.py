@@ -39,7 +39,7 @@ Tool = Callable[..., Any]
 
 
 class DemoAgent(Protocol):
-    """What an adapter's `demo` module offers.
+    """What each module of `agents` offers.
 
     Attributes:
         NAME: The framework's name.

@@ -96,3 +96,13 @@ def unexpected_errors() -> Iterator[None]:
         raise
     except (ValueError, TypeError, LookupError, RuntimeError) as error:
         raise EngineError(f"the call failed with an unexpected {type(error).__name__}: {error}") from error
+
+
+def chained(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from or during: C extensions make others of an interrupted import."""
+    seen: set[int] = set()  # a library may have tied a loop
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        yield link
+        seen.add(id(link))
+        link = link.__cause__ or link.__context__

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from benchmarks import _common
 from benchmarks import _engine_scenarios as scenarios
 from benchmarks._common import Result
 from benchmarks._gpu.rig import IDS, Rig
@@ -58,9 +57,7 @@ def demo(_: Rig, log: Log) -> None:
 def limits(rig: Rig, log: Log) -> None:
     """What the device can do at all: reading memory, and arithmetic."""
     log.figure(Result("memory read", rig.bandwidth / 1e9, "GB/s"))
-    dtype = torch.bfloat16 if rig.is_cuda else torch.float32
-    rate = _common.matmul_rate(rig.device, dtype, rig.plan.product_size)
-    log.figure(Result("matrix product", rate / 1e12, "TFLOP/s"))
+    log.figure(Result("matrix product", rig.product_rate / 1e12, "TFLOP/s"))
 
 
 def load(rig: Rig, log: Log) -> None:
@@ -118,13 +115,11 @@ def long_contexts(rig: Rig, log: Log) -> None:
 def prompts(rig: Rig, log: Log) -> None:
     """Seconds to the first token, for prompts of several lengths."""
     chance = random.Random(5)
-    dtype = torch.bfloat16 if rig.is_cuda else torch.float32
-    most = _common.matmul_rate(rig.device, dtype, rig.plan.product_size)
     window = min(rig.plan.shape.context, 2 * max(rig.plan.prompts) + 256)
     with closing(LocalEngine(rig.loaded, context_window=window, limits=EngineLimits(slots=1, draft=0))) as engine:
         for length in rig.plan.prompts:
             took = min(_seconds_to_first(engine, _prompt(chance, length)) for _ in range(3))
-            share = length * flops_per_token(rig.plan.shape) / most / took
+            share = length * flops_per_token(rig.plan.shape) / rig.product_rate / took
             log.figure(
                 Result(f"prompt of {length} tokens: first token", took * 1e3, "ms", limit_share=share),
                 rate=length / took,

@@ -112,6 +112,12 @@ class Rig:
         return _common.memory_bandwidth(self.device, self.plan.bandwidth_bytes)
 
     @cached_property
+    def product_rate(self) -> float:
+        """Floating-point operations a second that a square product reaches, in the type that the engine computes in."""
+        dtype = torch.bfloat16 if self.is_cuda else torch.float32
+        return _common.matmul_rate(self.device, dtype, self.plan.product_size)
+
+    @cached_property
     def checkpoint(self) -> Path:
         """A 4-bit checkpoint of the plan's shape, written where it is not there yet."""
         folder = self.folder / "awq"

@@ -6,7 +6,7 @@ import traceback
 
 import torch
 
-from hermes_runtime.errors import DeviceMemoryError, EngineError, HermesError, InvalidRequestError
+from hermes_runtime.errors import DeviceMemoryError, EngineError, HermesError, InvalidRequestError, chained
 from hermes_runtime.weights.loader import LoadedCheckpoint
 
 
@@ -39,10 +39,8 @@ def as_typed_error(error: Exception) -> HermesError:
     """
     if isinstance(error, HermesError):
         return error
-    link: BaseException | None = error
-    while link is not None:
+    for link in chained(error):
         traceback.clear_frames(link.__traceback__)
-        link = link.__context__
     failure: HermesError
     # The CPU allocator raises a plain RuntimeError.
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error):
